@@ -1,0 +1,286 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Names by which a ProviderSpec and its MachineClass call this version and this provider.
+const (
+	// APIVersion is the optional apiVersion of a ProviderSpec.
+	APIVersion = "vch.provider.machine.sapcloud.io/v1alpha1"
+	// Kind is the optional kind of a ProviderSpec.
+	Kind = "ProviderSpec"
+	// Provider is the value of MachineClass.provider that this provider serves.
+	Provider = "vch"
+)
+
+// ProviderSpec describes the container VMs of one MachineClass.
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+type ProviderSpec struct {
+	// apiVersion and kind are optional; if given they must be
+	// vch.provider.machine.sapcloud.io/v1alpha1 and ProviderSpec.
+	metav1.TypeMeta `json:",inline"`
+
+	// vch names the Virtual Container Host that the machines belong to.
+	VCH VirtualContainerHost `json:"vch"`
+
+	// tags identify the machines of this class. Exactly one key
+	// kubernetes.io/cluster/<name> and exactly one key kubernetes.io/role/<name>
+	// are required: they are part of the mark by which a VM is known as ours.
+	// Other tags are kept with the VM as annotations.
+	Tags map[string]string `json:"tags"`
+
+	// rootDisk is the root disk of each machine. Either rootDisk or image is required.
+	// +optional
+	RootDisk *RootDisk `json:"rootDisk,omitempty"`
+
+	// image is the OCI reference of the machine image. Not supported yet: use rootDisk.
+	// +optional
+	Image string `json:"image,omitempty"`
+
+	// imagePullPolicy is Always, IfNotPresent or Never. Only with image.
+	// +optional
+	ImagePullPolicy PullPolicy `json:"imagePullPolicy,omitempty"`
+
+	// cpus is the number of virtual CPUs, 1 to 128. Default: 2.
+	// +optional
+	CPUs *int32 `json:"cpus,omitempty"`
+
+	// memory is the size of the VM's memory, at least 512Mi; rounded up to a
+	// multiple of 128Mi. Default: 2Gi.
+	// +optional
+	Memory *resource.Quantity `json:"memory,omitempty"`
+
+	// resources are reservations, limits and shares within the VCH's resource pool.
+	// +optional
+	Resources *Resources `json:"resources,omitempty"`
+
+	// command is the process that the container VM runs, as an absolute path, or
+	// a name that is looked up in PATH, with its first arguments. Required unless userData.exec is set.
+	// An element cannot contain '|', which VIC's encoding cannot carry.
+	// +optional
+	Command []string `json:"command,omitempty"`
+
+	// args are appended to command.
+	// +optional
+	Args []string `json:"args,omitempty"`
+
+	// workingDir is the process's working directory, absolute. Default: /.
+	// +optional
+	WorkingDir string `json:"workingDir,omitempty"`
+
+	// user runs the process: a name or number of the image's passwd file. Default: root.
+	// +optional
+	User string `json:"user,omitempty"`
+
+	// group runs the process: a name or number of the image's group file.
+	// +optional
+	Group string `json:"group,omitempty"`
+
+	// env is the process's environment. PATH is added if it is missing.
+	// In values, in args and in userData <<PROVIDER_ID>>, <<CONTAINER_ID>> and
+	// <<MACHINE_NAME>> are expanded.
+	// +optional
+	Env []EnvVar `json:"env,omitempty"`
+
+	// domain is the domain part of the host name; the host part is the machine's name.
+	// +optional
+	Domain string `json:"domain,omitempty"`
+
+	// networks are the VCH's container networks that the machine joins, 1 to 4, each once.
+	Networks []Network `json:"networks"`
+
+	// userData says how the Secret's userData reaches the machine.
+	// +optional
+	UserData *UserData `json:"userData,omitempty"`
+
+	// stopSignal is sent to the process to stop it: one of ABRT, ALRM, FPE, HUP,
+	// ILL, INT, KILL, PIPE, QUIT, SEGV, TERM, USR1, USR2, with or without SIG. Default: TERM.
+	// +optional
+	StopSignal string `json:"stopSignal,omitempty"`
+
+	// stopGracePeriodSeconds is how long a machine may take to stop before it is
+	// powered off, in seconds, 0 to 600. Default: 10.
+	// +optional
+	StopGracePeriodSeconds *int64 `json:"stopGracePeriodSeconds,omitempty"`
+
+	// startTimeoutSeconds is how long a machine may take from power-on until its
+	// process runs, in seconds, 10 to 1800. Default: 180.
+	// +optional
+	StartTimeoutSeconds *int64 `json:"startTimeoutSeconds,omitempty"`
+
+	// extraConfig are further keys of the VM's ExtraConfig. Keys that the provider,
+	// VIC or the VM's own configuration own are refused.
+	// +optional
+	ExtraConfig map[string]string `json:"extraConfig,omitempty"`
+
+	// placement narrows where the VM's files go.
+	// +optional
+	Placement *Placement `json:"placement,omitempty"`
+}
+
+// VirtualContainerHost names a VCH; exactly one of name, path and moref.
+type VirtualContainerHost struct {
+	// datacenter is the name or the inventory path of the datacenter, for example dc-1 or /folder/dc-1.
+	Datacenter string `json:"datacenter"`
+	// name is the VCH's name, which is its appliance VM's name.
+	// +optional
+	Name string `json:"name,omitempty"`
+	// path is the inventory path of the appliance VM, for example /dc-1/vm/vch-1/vch-1.
+	// +optional
+	Path string `json:"path,omitempty"`
+	// moref is the managed object reference of the appliance VM, for example vm-123.
+	// +optional
+	MoRef string `json:"moref,omitempty"`
+}
+
+// RootDisk is the root disk of each machine.
+type RootDisk struct {
+	// vmdk is the datastore path of a prepared image disk, for example
+	// [datastore1] images/k3s.vmdk. The disk holds one ext4 file system
+	// with the label containerfs. Each machine gets a child disk of it; the disk itself
+	// is never written and never deleted.
+	VMDK string `json:"vmdk"`
+}
+
+// PullPolicy says when an image is fetched.
+type PullPolicy string
+
+// The pull policies.
+const (
+	PullAlways       PullPolicy = "Always"
+	PullIfNotPresent PullPolicy = "IfNotPresent"
+	PullNever        PullPolicy = "Never"
+)
+
+// Resources are the VM's allocations within the VCH's resource pool.
+type Resources struct {
+	// cpu in MHz.
+	// +optional
+	CPU *CPUAllocation `json:"cpu,omitempty"`
+	// +optional
+	Memory *MemoryAllocation `json:"memory,omitempty"`
+}
+
+// CPUAllocation is an allocation of CPU.
+type CPUAllocation struct {
+	// reservationMHz is guaranteed to the VM. Default: 0.
+	// +optional
+	ReservationMHz *int64 `json:"reservationMHz,omitempty"`
+	// limitMHz is never exceeded. Default: no limit.
+	// +optional
+	LimitMHz *int64 `json:"limitMHz,omitempty"`
+	// shares is low, normal, high or a number, 1 to 1000000. Default: normal.
+	// +optional
+	Shares string `json:"shares,omitempty"`
+}
+
+// MemoryAllocation is an allocation of memory.
+type MemoryAllocation struct {
+	// reservation is guaranteed to the VM; whole MiB, at most memory. Default: 0.
+	// +optional
+	Reservation *resource.Quantity `json:"reservation,omitempty"`
+	// limit is never exceeded; whole MiB. Default: no limit.
+	// +optional
+	Limit *resource.Quantity `json:"limit,omitempty"`
+	// shares is low, normal, high or a number, 1 to 1000000. Default: normal.
+	// +optional
+	Shares string `json:"shares,omitempty"`
+}
+
+// EnvVar is one variable of the process's environment; exactly one of value and valueFrom.
+type EnvVar struct {
+	// name is the variable's name.
+	Name string `json:"name"`
+	// value is the variable's value.
+	// +optional
+	Value *string `json:"value,omitempty"`
+	// valueFrom takes the value from elsewhere.
+	// +optional
+	ValueFrom *EnvVarSource `json:"valueFrom,omitempty"`
+}
+
+// EnvVarSource is where a value comes from.
+type EnvVarSource struct {
+	// secretKey is a key of the class's Secret.
+	SecretKey string `json:"secretKey"`
+}
+
+// Network joins the machine to one container network of the VCH.
+type Network struct {
+	// name is the name of the container network in the VCH's configuration.
+	Name string `json:"name"`
+	// address is a static IPv4 address with prefix length, for example 10.0.0.7/24.
+	// Default: DHCP. A class with a static address can have one machine only.
+	// +optional
+	Address string `json:"address,omitempty"`
+	// gateway is the IPv4 address of the router; only with address. Default: the VCH network's gateway.
+	// +optional
+	Gateway string `json:"gateway,omitempty"`
+	// nameservers are the addresses of resolvers. Default with address: the VCH
+	// network's; with DHCP: those of the lease.
+	// +optional
+	Nameservers []string `json:"nameservers,omitempty"`
+	// trustLevel sets the machine's own firewall on this network: published,
+	// open, closed, outbound or peers. Default: the VCH network's, open if that
+	// is unspecified. A Kubernetes node needs open.
+	// +optional
+	TrustLevel TrustLevel `json:"trustLevel,omitempty"`
+	// default makes this network carry the default route. At most one; default: the first.
+	// +optional
+	Default *bool `json:"default,omitempty"`
+}
+
+// TrustLevel is VIC's word for the firewall profile of a network.
+type TrustLevel string
+
+// The trust levels.
+const (
+	TrustPublished TrustLevel = "published"
+	TrustOpen      TrustLevel = "open"
+	TrustClosed    TrustLevel = "closed"
+	TrustOutbound  TrustLevel = "outbound"
+	TrustPeers     TrustLevel = "peers"
+)
+
+// UserData says how the Secret's userData reaches the machine.
+type UserData struct {
+	// publish puts userData into the keys that cloud-init's VMware datasource
+	// reads (guestinfo.userdata and guestinfo.metadata). Default: true.
+	// +optional
+	Publish *bool `json:"publish,omitempty"`
+	// exec runs userData as the container's process: by the interpreter that its
+	// first line names (#!), else by /bin/sh. command and args must then be
+	// empty. The image needs /bin/sh, base64 and chmod. Default: false.
+	// +optional
+	Exec *bool `json:"exec,omitempty"`
+}
+
+// Placement narrows where the VM's files go.
+type Placement struct {
+	// datastore is the name of the datastore for the VM's directory. Default:
+	// the datastore of the VCH's image store.
+	// +optional
+	Datastore string `json:"datastore,omitempty"`
+}
+
+// Keys of the Secret, named as the existing vSphere provider names them.
+const (
+	// SecretHost is vCenter's host name or address, host:port, or URL.
+	SecretHost = "vsphereHost"
+	// SecretUsername and SecretPassword are the credentials.
+	SecretUsername = "vsphereUsername"
+	SecretPassword = "vspherePassword" //nolint:gosec // the name of a key, not a credential
+	// SecretInsecure is "true" to skip the check of vCenter's certificate.
+	SecretInsecure = "vsphereInsecureSSL"
+	// SecretCABundle is the PEM certificates that sign vCenter's certificate.
+	SecretCABundle = "vsphereCABundle"
+	// SecretThumbprint is the SHA-1 or SHA-256 thumbprint of vCenter's certificate.
+	SecretThumbprint = "vsphereThumbprint"
+	// SecretUserData is the machine's userData; MCM insists that the key exists.
+	SecretUserData = "userData"
+)
