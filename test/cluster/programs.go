@@ -1,0 +1,113 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/process"
+)
+
+// startTimeout is how long one program may take until it is ready. On two busy
+// cores the API server needs a few seconds.
+const startTimeout = 2 * time.Minute
+
+// controllers are those that joining, draining and leaving nodes need, and those
+// that remove what MCM leaves to the cluster.
+const controllers = "bootstrap-signer-controller,certificatesigningrequest-approving-controller,certificatesigningrequest-signing-controller,clusterrole-aggregation-controller," +
+	"garbage-collector-controller,namespace-controller,node-lifecycle-controller,pod-garbage-collector-controller," +
+	"root-ca-certificate-publisher-controller,serviceaccount-controller,token-cleaner-controller"
+
+func (c *Cluster) startEtcd(ctx context.Context, clientPort, peerPort int) error {
+	clients, peers := fmt.Sprintf("http://127.0.0.1:%d", clientPort), fmt.Sprintf("http://127.0.0.1:%d", peerPort)
+	return c.start(ctx, "etcd", clients+"/readyz",
+		"--name=loopback", "--data-dir="+filepath.Join(c.options.Dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
+		"--listen-client-urls="+clients, "--advertise-client-urls="+clients,
+		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=loopback="+peers)
+}
+
+func (c *Cluster) startAPIServer(ctx context.Context, etcdPort, port int) error {
+	dir := c.options.Dir
+	return c.start(ctx, "kube-apiserver", c.server+"/readyz",
+		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", etcdPort),
+		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
+		// Without these two it looks for a default route, which a private network has not.
+		"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
+		"--cert-dir="+filepath.Join(dir, "generated"),
+		"--tls-cert-file="+filepath.Join(dir, "apiserver.crt"), "--tls-private-key-file="+filepath.Join(dir, "apiserver.key"),
+		"--client-ca-file="+filepath.Join(dir, "ca.crt"),
+		"--service-cluster-ip-range=10.0.0.0/24",
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-signing-key-file="+filepath.Join(dir, "token.key"), "--service-account-key-file="+filepath.Join(dir, "token.key"),
+		"--service-account-max-token-expiration="+lifetime.String(),
+		"--authorization-mode=Node,RBAC", "--enable-bootstrap-token-auth=true",
+		"--audit-policy-file="+filepath.Join(dir, "audit.yaml"), "--audit-log-path="+c.AuditLog(), "--audit-log-mode=blocking",
+		"--profiling=false", "--v=1")
+}
+
+func (c *Cluster) startControllers(ctx context.Context, port int) error {
+	dir := c.options.Dir
+	return c.start(ctx, "kube-controller-manager", fmt.Sprintf("https://127.0.0.1:%d/healthz", port),
+		"--kubeconfig="+filepath.Join(dir, "controllers.kubeconfig"),
+		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
+		"--tls-cert-file="+filepath.Join(dir, "apiserver.crt"), "--tls-private-key-file="+filepath.Join(dir, "apiserver.key"),
+		"--leader-elect=false", "--use-service-account-credentials=true",
+		"--service-account-private-key-file="+filepath.Join(dir, "token.key"), "--root-ca-file="+filepath.Join(dir, "ca.crt"),
+		"--cluster-signing-cert-file="+filepath.Join(dir, "ca.crt"), "--cluster-signing-key-file="+filepath.Join(dir, "ca.key"),
+		"--controllers="+controllers, "--profiling=false", "--v=1")
+}
+
+// start starts a program and waits until its health URL answers 200.
+func (c *Cluster) start(ctx context.Context, name, health string, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	p, err := process.Start(ctx, process.Command{Name: name, Path: filepath.Join(c.options.Programs, name), Args: args, LogDir: c.options.Dir})
+	if err != nil {
+		return err
+	}
+	c.processes = append(c.processes, p)
+	client, err := c.healthClient(health)
+	if err != nil {
+		return err
+	}
+	return p.WaitReady(ctx, func(ctx context.Context) error { return healthy(ctx, client, health) })
+}
+
+// healthClient speaks plain HTTP or, with the admin's certificate, HTTPS.
+func (c *Cluster) healthClient(url string) (*http.Client, error) {
+	transport := &http.Transport{DisableKeepAlives: true}
+	if strings.HasPrefix(url, "https:") {
+		certificate, err := tls.X509KeyPair(c.admin.CertData, c.admin.KeyData)
+		if err != nil {
+			return nil, fmt.Errorf("load the admin's certificate: %w", err)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(c.authority.cert)
+		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{certificate}}
+	}
+	return &http.Client{Transport: transport, Timeout: 5 * time.Second}, nil
+}
+
+func healthy(ctx context.Context, client *http.Client, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("make a request for %s: %w", url, err)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() //nolint:errcheck // nothing is read from it
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("get %s: %s", url, response.Status)
+	}
+	return nil
+}
