@@ -50,7 +50,7 @@ type ProviderSpec struct {
 	// +optional
 	CPUs *int32 `json:"cpus,omitempty"`
 
-	// memory is the size of the VM's memory, at least 512Mi; rounded up to a
+	// memory is the size of the VM's memory, 512Mi to 6Ti; rounded up to a
 	// multiple of 128Mi. Default: 2Gi.
 	// +optional
 	Memory *resource.Quantity `json:"memory,omitempty"`
@@ -159,9 +159,10 @@ const (
 
 // Resources are the VM's allocations within the VCH's resource pool.
 type Resources struct {
-	// cpu in MHz.
+	// cpu is the allocation of CPU.
 	// +optional
 	CPU *CPUAllocation `json:"cpu,omitempty"`
+	// memory is the allocation of memory.
 	// +optional
 	Memory *MemoryAllocation `json:"memory,omitempty"`
 }
@@ -206,7 +207,7 @@ type EnvVar struct {
 
 // EnvVarSource is where a value comes from.
 type EnvVarSource struct {
-	// secretKey is a key of the class's Secret.
+	// secretKey is a key of the class's Secret, but none of those that open vCenter.
 	SecretKey string `json:"secretKey"`
 }
 
@@ -221,8 +222,8 @@ type Network struct {
 	// gateway is the IPv4 address of the router; only with address. Default: the VCH network's gateway.
 	// +optional
 	Gateway string `json:"gateway,omitempty"`
-	// nameservers are the addresses of resolvers. Default with address: the VCH
-	// network's; with DHCP: those of the lease.
+	// nameservers are the IPv4 addresses of at most 3 resolvers. Default with
+	// address: the VCH network's; with DHCP: those of the lease.
 	// +optional
 	Nameservers []string `json:"nameservers,omitempty"`
 	// trustLevel sets the machine's own firewall on this network: published,
@@ -230,7 +231,8 @@ type Network struct {
 	// is unspecified. A Kubernetes node needs open.
 	// +optional
 	TrustLevel TrustLevel `json:"trustLevel,omitempty"`
-	// default makes this network carry the default route. At most one; default: the first.
+	// default makes this network carry the default route; at most one network.
+	// Default: the first network that does not say false.
 	// +optional
 	Default *bool `json:"default,omitempty"`
 }
