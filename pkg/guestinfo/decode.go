@@ -40,16 +40,16 @@ func decode(keys map[string]string, config any) error {
 
 // value fills v, which must be settable.
 func (d *decoder) value(v reflect.Value, key string) (bool, error) {
-	switch x := v.Addr().Interface().(type) {
-	case *time.Time:
-		return d.time(x, key), nil
-	case *url.URL:
-		return d.url(x, key)
-	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		return d.pointer(v, key)
 	case reflect.Struct:
+		switch x := v.Addr().Interface().(type) {
+		case *time.Time:
+			return d.time(x, key), nil
+		case *url.URL:
+			return d.url(x, key)
+		}
 		return d.structure(v, key)
 	case reflect.Slice:
 		if v.Type().Elem().Kind() == reflect.Uint8 {

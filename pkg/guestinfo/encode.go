@@ -51,12 +51,6 @@ func (e *encoder) put(key, value, field string) error {
 }
 
 func (e *encoder) value(v reflect.Value, key, field string) error {
-	switch x := v.Interface().(type) {
-	case time.Time:
-		return e.time(x, key, field)
-	case url.URL:
-		return e.url(x, key, field)
-	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		if v.IsNil() {
@@ -64,6 +58,12 @@ func (e *encoder) value(v reflect.Value, key, field string) error {
 		}
 		return e.value(v.Elem(), key, field)
 	case reflect.Struct:
+		switch x := v.Interface().(type) {
+		case time.Time:
+			return e.time(x, key, field)
+		case url.URL:
+			return e.url(x, key, field)
+		}
 		return e.structure(v, key, field)
 	case reflect.Slice:
 		return e.slice(v, key, field)
