@@ -1,0 +1,118 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package containervm
+
+import (
+	"context"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+)
+
+// Create makes the VM in the VCH's folder and pool and waits for it. The VM is
+// there complete and marked, or not at all.
+//
+// AlreadyExists: a VM of that display name or files of that path exist; it may
+// be the machine's own, made by a call that was cut off. A missing image disk
+// or ISO is FailedPrecondition.
+func (o *Operator) Create(ctx context.Context, spec *types.VirtualMachineConfigSpec) error {
+	task, err := o.createTask(ctx, spec)
+	if err == nil {
+		_, err = o.waiter.Task(ctx, task)
+	}
+	if vcenter.IsFileNotFound(err) {
+		return errdefs.Wrap(errdefs.FailedPrecondition, err, "create VM %q: the image disk (rootDisk.vmdk) or the VCH's bootstrap ISO %s does not exist", spec.Name, o.host.BootstrapISO)
+	}
+	if err != nil {
+		return o.convert(err, "create VM %q in VCH %s", spec.Name, o.host.Name)
+	}
+	return nil
+}
+
+func (o *Operator) createTask(ctx context.Context, spec *types.VirtualMachineConfigSpec) (types.ManagedObjectReference, error) {
+	vim := o.client.Vim()
+	if o.host.Pool.Type == "VirtualApp" {
+		// VCHs of old releases live in a vApp (VIC, lib/portlayer/exec/commit.go:33-105).
+		res, err := methods.CreateChildVM_Task(ctx, vim, &types.CreateChildVM_Task{This: o.host.Pool, Config: *spec})
+		if err != nil {
+			return types.ManagedObjectReference{}, err
+		}
+		return res.Returnval, nil
+	}
+	res, err := methods.CreateVM_Task(ctx, vim, &types.CreateVM_Task{This: o.host.Folder, Config: *spec, Pool: o.host.Pool})
+	if err != nil {
+		return types.ManagedObjectReference{}, err
+	}
+	return res.Returnval, nil
+}
+
+// retries bounds how often a change is tried again from a fresh read.
+func retries() wait.Backoff {
+	return wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6}
+}
+
+// reconfigure changes the VM with the changeVersion of the read that the change
+// follows from. When somebody else was faster (ConcurrentAccess, InvalidState,
+// TaskInProgress) it reads again, asks build again, and repeats; Aborted in the
+// end. build may answer nil: nothing to do any more. It returns the VM as it
+// was read last.
+func (o *Operator) reconfigure(ctx context.Context, vm *VM, what string, build func(*VM) *types.VirtualMachineConfigSpec) (*VM, error) {
+	var last error
+	err := wait.ExponentialBackoffWithContext(ctx, retries(), func(ctx context.Context) (bool, error) {
+		if last != nil {
+			fresh, err := o.Reread(ctx, vm)
+			if err != nil {
+				return false, err
+			}
+			vm = fresh
+		}
+		spec := build(vm)
+		if spec == nil {
+			return true, nil
+		}
+		spec.ChangeVersion = vm.ChangeVersion
+		last = o.reconfigureOnce(ctx, vm.Ref, spec)
+		if vcenter.IsConcurrent(last) {
+			return false, nil
+		}
+		return true, last
+	})
+	if wait.Interrupted(err) && last != nil && ctx.Err() == nil {
+		err = last
+	}
+	if err != nil {
+		return vm, o.convert(err, "%s VM %q (%s)", what, vm.Name, vm.Ref.Value)
+	}
+	return vm, nil
+}
+
+func (o *Operator) reconfigureOnce(ctx context.Context, ref types.ManagedObjectReference, spec *types.VirtualMachineConfigSpec) error {
+	res, err := methods.ReconfigVM_Task(ctx, o.client.Vim(), &types.ReconfigVM_Task{This: ref, Spec: *spec})
+	if err != nil {
+		return err
+	}
+	_, err = o.waiter.Task(ctx, res.Returnval)
+	return err
+}
+
+// Reread reads a VM that was ours again, within an operation that was allowed to
+// begin; what was proven of it is proven anew by mark and UUID.
+func (o *Operator) Reread(ctx context.Context, vm *VM) (*VM, error) {
+	vms, err := o.read(ctx, []types.ManagedObjectReference{vm.Ref}, false)
+	if err != nil {
+		return nil, err
+	}
+	if len(vms) != 1 {
+		return nil, errdefs.New(errdefs.Aborted, "VM %q (%s) vanished meanwhile", vm.Name, vm.Ref.Value)
+	}
+	if f := vms[0]; f.mark == nil || vm.mark == nil || !f.mark.Owns(*vm.mark) || f.UUID != vm.UUID {
+		return nil, errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) is not touched any more: its mark or BIOS UUID was changed meanwhile", vm.Name, vm.Ref.Value)
+	}
+	return vms[0], nil
+}

@@ -1,0 +1,252 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package containervm
+
+import (
+	"context"
+	"strings"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+)
+
+// Operator works on the container VMs of one VCH with one session, for the
+// length of one SPI call. Not for concurrent use. Close it.
+type Operator struct {
+	client *vcenter.Client
+	host   *vch.Config
+	waiter *vcenter.Waiter
+}
+
+// NewOperator returns an operator; no call is made.
+func NewOperator(client *vcenter.Client, host *vch.Config) *Operator {
+	return &Operator{client: client, host: host, waiter: client.NewWaiter()}
+}
+
+// Close ends what the operator holds in vCenter, also when ctx has ended.
+func (o *Operator) Close(ctx context.Context) { o.waiter.Close(ctx) }
+
+// Find looks the machine up by its BIOS UUID, in two calls, and checks in the
+// second that the VCH is not being changed by vic-machine (Unavailable) unless
+// reading is all that the caller wants.
+//
+// It returns nil when no VM has the machine's UUID. A VM that has the UUID but
+// not the machine's full mark, or stands elsewhere than the VCH's container
+// VMs, is foreign: FailedPrecondition, unless the machine's own VM is there
+// too. Several with the full mark: OutOfRange.
+func (o *Operator) Find(ctx context.Context, id identity.Identity, want identity.Mark, change bool) (*VM, error) {
+	vim := o.client.Vim()
+	res, err := methods.FindAllByUuid(ctx, vim, &types.FindAllByUuid{
+		This: *vim.ServiceContent.SearchIndex, Datacenter: &o.host.Datacenter, Uuid: id.BIOSUUID, VmSearch: true, InstanceUuid: types.NewBool(false),
+	})
+	if err != nil {
+		return nil, o.convert(err, "find the VM of machine %s by BIOS UUID %s", want.Machine, id.BIOSUUID)
+	}
+	if len(res.Returnval) == 0 && !change {
+		return nil, nil
+	}
+	vms, err := o.read(ctx, res.Returnval, change)
+	if err != nil {
+		return nil, err
+	}
+	var ours []*VM
+	var foreign error
+	for _, vm := range vms {
+		if err := o.Owned(vm, id, want); err != nil {
+			foreign = err
+			continue
+		}
+		ours = append(ours, vm)
+	}
+	switch {
+	case len(ours) > 1:
+		return nil, errdefs.New(errdefs.OutOfRange, "machine %s: %d VMs bear its BIOS UUID %s and its full mark (%s, %s); remove the copies by hand", want.Machine, len(ours), id.BIOSUUID, ours[0].Ref.Value, ours[1].Ref.Value)
+	case len(ours) == 1:
+		return ours[0], nil
+	case foreign != nil:
+		return nil, foreign
+	}
+	return nil, nil
+}
+
+// Owned returns nil if vm is the machine's own: right place, right container
+// id, right BIOS UUID, full mark; else FailedPrecondition with the reason.
+func (o *Operator) Owned(vm *VM, id identity.Identity, want identity.Mark) error {
+	refuse := func(format string, args ...any) error {
+		return errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) is not touched: it is not machine %s of cluster %s: "+format,
+			append([]any{vm.Name, vm.Ref.Value, want.Machine, want.Cluster}, args...)...)
+	}
+	switch {
+	case vm.Ref == o.host.Appliance || vm.Keys[guestinfo.VCHIDKey] != "":
+		return refuse("it is the appliance of a VCH")
+	case !o.inPlace(vm):
+		return refuse("it stands outside the container VMs of VCH %s", o.host.Name)
+	case vm.mark == nil:
+		return refuse("it has no mark of this provider")
+	case !vm.mark.Owns(want):
+		return refuse("its mark says machine %s, cluster %s, role %s (wanted role %s)", vm.mark.Machine, vm.mark.Cluster, vm.mark.Role, want.Role)
+	case vm.containerID() != id.ContainerID:
+		return refuse("its container id is %q, not %s", vm.containerID(), id.ContainerID)
+	case vm.UUID != id.BIOSUUID:
+		return refuse("its BIOS UUID is %s, not %s", vm.UUID, id.BIOSUUID)
+	}
+	return nil
+}
+
+// inPlace is VIC's own rule of membership: child of the VCH's folder, or, where
+// that is the datacenter's VM folder, member of its pool.
+func (o *Operator) inPlace(vm *VM) bool {
+	if o.host.FolderIsRoot {
+		return vm.ResourcePool != nil && *vm.ResourcePool == o.host.Pool
+	}
+	return vm.Parent != nil && *vm.Parent == o.host.Folder
+}
+
+// read reads VMs and the state of the VCH in one call. VMs that vanish meanwhile
+// are left out. A VCH that forbids changes is an error if a change is to follow.
+func (o *Operator) read(ctx context.Context, refs []types.ManagedObjectReference, change bool) ([]*VM, error) {
+	objects := []types.ObjectSpec{{Obj: o.host.Appliance}}
+	props := append(properties(), vch.StateProperties()...)
+	for _, ref := range refs {
+		if ref != o.host.Appliance {
+			objects = append(objects, types.ObjectSpec{Obj: ref})
+		}
+	}
+	if len(refs) == 0 {
+		props = vch.StateProperties()
+	}
+	content, err := o.retrieve(ctx, types.PropertyFilterSpec{
+		ObjectSet:                     objects,
+		PropSet:                       []types.PropertySpec{{Type: "VirtualMachine", PathSet: props}},
+		ReportMissingObjectsInResults: types.NewBool(true),
+	})
+	if err != nil {
+		return nil, o.convert(err, "read container VMs of VCH %s", o.host.Name)
+	}
+	var vms []*VM
+	alive := false
+	for _, c := range content {
+		if c.Obj == o.host.Appliance {
+			alive = true
+			if err := o.host.CheckState(c.PropSet); err != nil && change {
+				return nil, err
+			}
+			continue
+		}
+		if len(c.PropSet) > 0 {
+			vms = append(vms, vmFrom(c))
+		}
+	}
+	if !alive {
+		return nil, errdefs.New(errdefs.Aborted, "the appliance of VCH %s (%s) is gone; its configuration will be read anew", o.host.Name, o.host.Appliance.Value)
+	}
+	return vms, nil
+}
+
+// Machine is one line of List.
+type Machine struct {
+	Ref        types.ManagedObjectReference
+	VM         string
+	Identity   identity.Identity
+	Mark       identity.Mark
+	PowerState types.VirtualMachinePowerState
+}
+
+// List returns the VMs of the VCH that bear a full mark, in one call (two and
+// more only when vCenter pages its answer). Each is proven by place, mark,
+// container id and BIOS UUID; everything else that stands there is left out.
+// It reads a handful of keys of each VM, and none outside the VCH.
+func (o *Operator) List(ctx context.Context) ([]Machine, error) {
+	mark := vch.KeyProperty(guestinfo.AnnotationKey(identity.MarkAnnotation))
+	common := vch.KeyProperty(guestinfo.CommonIDKey)
+	from, traversal := o.host.Folder, types.TraversalSpec{Type: "Folder", Path: "childEntity", Skip: types.NewBool(false)}
+	if o.host.FolderIsRoot {
+		from, traversal = o.host.Pool, types.TraversalSpec{Type: "ResourcePool", Path: "vm", Skip: types.NewBool(false)}
+	}
+	content, err := o.retrieve(ctx, types.PropertyFilterSpec{
+		ObjectSet: []types.ObjectSpec{{Obj: from, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{&traversal}}},
+		PropSet:   []types.PropertySpec{{Type: "VirtualMachine", PathSet: []string{"name", "config.uuid", "runtime.powerState", mark, common}}},
+	})
+	if err != nil {
+		return nil, o.convert(err, "list the container VMs of VCH %s", o.host.Name)
+	}
+	var out []Machine
+	for _, c := range content {
+		m := Machine{Ref: c.Obj}
+		var uuid, id, encoded string
+		for _, p := range c.PropSet {
+			switch p.Name {
+			case "name":
+				m.VM, _ = p.Val.(string)
+			case "config.uuid":
+				uuid, _ = p.Val.(string)
+			case "runtime.powerState":
+				m.PowerState, _ = p.Val.(types.VirtualMachinePowerState)
+			case mark:
+				encoded = vch.KeyValue(p.Val)
+			case common:
+				id = vch.KeyValue(p.Val)
+			}
+		}
+		if m.Mark, err = identity.DecodeMark(encoded); err != nil {
+			continue // no mark of ours: somebody else's VM, which is normal here
+		}
+		if m.Identity, err = identity.New(o.host.UUID, m.Mark.Cluster, m.Mark.Machine); err != nil {
+			continue // a mark that cannot be ours
+		}
+		if c.Obj != o.host.Appliance && m.Identity.ContainerID == id && m.Identity.BIOSUUID == strings.ToLower(uuid) {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// Read reads the VMs of a list whole, in one call.
+func (o *Operator) Read(ctx context.Context, machines []Machine) (map[types.ManagedObjectReference]*VM, error) {
+	if len(machines) == 0 {
+		return map[types.ManagedObjectReference]*VM{}, nil
+	}
+	spec := types.PropertyFilterSpec{
+		PropSet:                       []types.PropertySpec{{Type: "VirtualMachine", PathSet: properties()}},
+		ReportMissingObjectsInResults: types.NewBool(true),
+	}
+	for _, m := range machines {
+		spec.ObjectSet = append(spec.ObjectSet, types.ObjectSpec{Obj: m.Ref})
+	}
+	content, err := o.retrieve(ctx, spec)
+	if err != nil {
+		return nil, o.convert(err, "read the container VMs of VCH %s", o.host.Name)
+	}
+	out := make(map[types.ManagedObjectReference]*VM, len(content))
+	for _, c := range content {
+		if len(c.PropSet) > 0 {
+			out[c.Obj] = vmFrom(c)
+		}
+	}
+	return out, nil
+}
+
+func (o *Operator) retrieve(ctx context.Context, spec types.PropertyFilterSpec) ([]types.ObjectContent, error) {
+	vim := o.client.Vim()
+	// Follows the tokens of a paged answer.
+	return mo.RetrievePropertiesEx(ctx, vim, types.RetrievePropertiesEx{This: vim.ServiceContent.PropertyCollector, SpecSet: []types.PropertyFilterSpec{spec}})
+}
+
+// convert gives err its kind. What vanished under our hands is Aborted, never
+// NotFound: NotFound means "this machine does not exist", and only a look-up
+// that was answered may say that.
+func (o *Operator) convert(err error, format string, args ...any) error {
+	err = vcenter.Convert(err, format, args...)
+	if errdefs.Is(err, errdefs.NotFound) {
+		return errdefs.Wrap(errdefs.Aborted, err, "an object vanished meanwhile")
+	}
+	return err
+}

@@ -1,0 +1,149 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package containervm
+
+import (
+	"context"
+	"net/url"
+	"strings"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+)
+
+// Remove takes a VM away that is off, in the one safe order: detach all disks
+// and keep their files, destroy, delete the VM's own directory. vCenter's
+// Destroy deletes whole disk chains, shared image disks included (VIC,
+// pkg/vsphere/vm/vm.go:406-470,808-813); so nothing is destroyed with a disk attached.
+// shared are datastore paths that must survive; a directory that holds one is not deleted.
+func (o *Operator) Remove(ctx context.Context, vm *VM, shared ...string) error {
+	dir, ownDir := vm.Directory() // first: it cannot be asked for any more once the VM is gone
+	if ownDir {
+		if err := o.mayDelete(dir, shared); err != nil {
+			return err
+		}
+	}
+	vm, err := o.reconfigure(ctx, vm, "detach the disks of", detachDisks)
+	if err != nil {
+		return err
+	}
+	if err := o.destroy(ctx, vm); err != nil {
+		return err
+	}
+	if !ownDir {
+		return nil
+	}
+	return o.deleteDirectory(ctx, dir)
+}
+
+func detachDisks(vm *VM) *types.VirtualMachineConfigSpec {
+	if len(vm.Disks) == 0 {
+		return nil
+	}
+	spec := &types.VirtualMachineConfigSpec{}
+	for _, d := range vm.Disks {
+		// Without a file operation the file stays.
+		spec.DeviceChange = append(spec.DeviceChange, &types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationRemove, Device: d})
+	}
+	return spec
+}
+
+func (o *Operator) destroy(ctx context.Context, vm *VM) error {
+	res, err := methods.Destroy_Task(ctx, o.client.Vim(), &types.Destroy_Task{This: vm.Ref})
+	if err == nil {
+		_, err = o.waiter.Task(ctx, res.Returnval)
+	}
+	switch {
+	case err == nil || vcenter.IsManagedObjectNotFound(err):
+		return nil
+	case vcenter.IsMethodDisabled(err):
+		return errdefs.Wrap(errdefs.FailedPrecondition, err, "destroy VM %q (%s): somebody disabled it, as VIC does for its own containers; enable Destroy_Task again (source id VIC)", vm.Name, vm.Ref.Value)
+	case vcenter.IsConcurrent(err) && vm.lost():
+		// vCenter cannot destroy what it cannot reach; its files go with the directory.
+		if _, err = methods.UnregisterVM(ctx, o.client.Vim(), &types.UnregisterVM{This: vm.Ref}); vcenter.IsManagedObjectNotFound(err) {
+			err = nil
+		}
+		return o.convert(err, "unregister VM %q (%s), which is %s", vm.Name, vm.Ref.Value, vm.Connection)
+	}
+	return o.convert(err, "destroy VM %q (%s)", vm.Name, vm.Ref.Value)
+}
+
+// lost reports whether vCenter has lost the VM's files or host.
+func (vm *VM) lost() bool {
+	return vm.Connection != "" && vm.Connection != types.VirtualMachineConnectionStateConnected
+}
+
+// RemoveLeftovers deletes the directory that a cut-off removal of the machine
+// may have left, once no VM is there any more. A VM that is registered in it,
+// or stands under the machine's display name, is foreign: FailedPrecondition.
+func (o *Operator) RemoveLeftovers(ctx context.Context, dir, displayName string, id identity.Identity, shared ...string) error {
+	vim := o.client.Vim()
+	if err := o.mayDelete(dir, shared); err != nil {
+		return err
+	}
+	child, err := methods.FindChild(ctx, vim, &types.FindChild{This: *vim.ServiceContent.SearchIndex, Entity: o.host.Folder, Name: displayName})
+	if err != nil {
+		return o.convert(err, "look for a VM %q in VCH %s", displayName, o.host.Name)
+	}
+	if child.Returnval != nil {
+		return errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) is not touched: it has the name of the machine's VM but not its BIOS UUID %s; rename it or move it away", displayName, child.Returnval.Value, id.BIOSUUID)
+	}
+	vmx := dir + id.ContainerID + ".vmx"
+	registered, err := methods.FindByDatastorePath(ctx, vim, &types.FindByDatastorePath{This: *vim.ServiceContent.SearchIndex, Datacenter: o.host.Datacenter, Path: vmx})
+	if err != nil {
+		return o.convert(err, "look for a VM at %s", vmx)
+	}
+	if registered.Returnval != nil {
+		return errdefs.New(errdefs.FailedPrecondition, "VM %s is not touched: it is registered at %s without the machine's BIOS UUID", registered.Returnval.Value, vmx)
+	}
+	return o.deleteDirectory(ctx, dir)
+}
+
+// mayDelete refuses directories that hold what others need.
+func (o *Operator) mayDelete(dir string, shared []string) error {
+	keep := append([]string{o.host.BootstrapISO, o.host.ImageStore.String()}, shared...)
+	for _, u := range o.host.VolumeStores {
+		keep = append(keep, volumeStorePath(u))
+	}
+	for _, k := range keep {
+		if k != "" && strings.HasPrefix(normalPath(k)+"/", normalPath(dir)+"/") {
+			return errdefs.New(errdefs.FailedPrecondition, "directory %s is not deleted: it holds %s, which is shared", dir, k)
+		}
+	}
+	return nil
+}
+
+// volumeStorePath: the path of a datastore URL is the whole datastore path
+// already, a quirk of VIC (lib/install/management/store_files.go:291-318).
+func volumeStorePath(u url.URL) string {
+	switch {
+	case u.Scheme != "ds":
+		return ""
+	case strings.HasPrefix(strings.TrimPrefix(u.Path, "/"), "["):
+		return strings.TrimPrefix(u.Path, "/")
+	}
+	return "[" + u.Host + "] " + strings.Trim(u.Path, "/")
+}
+
+func normalPath(p string) string {
+	return strings.ReplaceAll(strings.TrimRight(p, "/"), "] ", "]")
+}
+
+func (o *Operator) deleteDirectory(ctx context.Context, dir string) error {
+	vim := o.client.Vim()
+	res, err := methods.DeleteDatastoreFile_Task(ctx, vim, &types.DeleteDatastoreFile_Task{
+		This: *vim.ServiceContent.FileManager, Name: strings.TrimRight(dir, "/"), Datacenter: &o.host.Datacenter,
+	})
+	if err == nil {
+		_, err = o.waiter.Task(ctx, res.Returnval)
+	}
+	if vcenter.IsFileNotFound(err) {
+		return nil // Destroy took it along
+	}
+	return o.convert(err, "delete directory %s", dir)
+}

@@ -1,0 +1,179 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package containervm
+
+import (
+	"net"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/types"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+)
+
+// started is what the tether writes once the process runs; any other text is the reason why it does not.
+const started = "true"
+
+// VM is what one read of a container VM showed.
+type VM struct {
+	Ref  types.ManagedObjectReference
+	Name string
+	// UUID is the BIOS UUID, lower case.
+	UUID string
+	// Parent is the folder, nil for a VM in a vApp.
+	Parent *types.ManagedObjectReference
+	// ResourcePool is where the VM runs.
+	ResourcePool *types.ManagedObjectReference
+	PowerState   types.VirtualMachinePowerState
+	Connection   types.VirtualMachineConnectionState
+	// ChangeVersion goes with every reconfigure that follows from this read.
+	ChangeVersion string
+	// VMX is the datastore path of the .vmx file.
+	VMX string
+	// Keys is ExtraConfig, in vSphere's spelling: an empty value is <nil>.
+	Keys map[string]string
+	// Disks are the VM's virtual disks.
+	Disks []*types.VirtualDisk
+	// GuestIP is the address that vSphere shows for the guest.
+	GuestIP string
+	// mark is nil unless the VM carries a complete one.
+	mark *identity.Mark
+}
+
+// properties are what vmFrom reads.
+func properties() []string {
+	return []string{
+		"name", "parent", "resourcePool", "runtime.powerState", "runtime.connectionState",
+		"config.uuid", "config.changeVersion", "config.files.vmPathName", "config.extraConfig", "config.hardware.device",
+		"guest.ipAddress",
+	}
+}
+
+func vmFrom(c types.ObjectContent) *VM {
+	vm := &VM{Ref: c.Obj, Keys: map[string]string{}}
+	for _, p := range c.PropSet {
+		switch v := p.Val.(type) {
+		case string:
+			switch p.Name {
+			case "name":
+				vm.Name = v
+			case "config.uuid":
+				vm.UUID = strings.ToLower(v)
+			case "config.changeVersion":
+				vm.ChangeVersion = v
+			case "config.files.vmPathName":
+				vm.VMX = v
+			case "guest.ipAddress":
+				vm.GuestIP = v
+			}
+		case types.ManagedObjectReference:
+			switch p.Name {
+			case "parent":
+				vm.Parent = &v
+			case "resourcePool":
+				vm.ResourcePool = &v
+			}
+		case types.VirtualMachinePowerState:
+			vm.PowerState = v
+		case types.VirtualMachineConnectionState:
+			vm.Connection = v
+		case types.ArrayOfOptionValue:
+			vm.Keys = vch.Keys(v.OptionValue)
+		case types.ArrayOfVirtualDevice:
+			for _, d := range v.VirtualDevice {
+				if disk, ok := d.(*types.VirtualDisk); ok {
+					vm.Disks = append(vm.Disks, disk)
+				}
+			}
+		}
+	}
+	if m, err := identity.DecodeMark(vm.Keys[guestinfo.AnnotationKey(identity.MarkAnnotation)]); err == nil {
+		vm.mark = &m
+	}
+	return vm
+}
+
+// Mark returns the VM's mark; nil when it has none or only part of one.
+func (vm *VM) Mark() *identity.Mark { return vm.mark }
+
+// Started returns what the tether reported of the process: "" (nothing yet),
+// "true", or the reason why it does not run.
+func (vm *VM) Started() string { return plain(vm.Keys[guestinfo.StartedKey(vm.containerID())]) }
+
+// Running reports whether the VM is on and its process runs.
+func (vm *VM) Running() bool {
+	return vm.PowerState == types.VirtualMachinePowerStatePoweredOn && vm.Started() == started
+}
+
+func (vm *VM) containerID() string { return vm.Keys[guestinfo.CommonIDKey] }
+
+// fresh reports whether the VM was never started: nothing of an earlier run is
+// left that could be mistaken for the next one's.
+func (vm *VM) fresh() bool {
+	id := vm.containerID()
+	return vm.Started() == "" && isZero(vm.Keys[guestinfo.StartTimeKey(id)]) && isZero(vm.Keys[guestinfo.StopTimeKey(id)]) && isZero(vm.Keys[guestinfo.StatusKey(id)])
+}
+
+func isZero(s string) bool { return plain(s) == "" || s == "0" }
+
+// plain undoes vSphere's spelling of an empty value.
+func plain(s string) string {
+	if s == "<nil>" {
+		return ""
+	}
+	return s
+}
+
+// Directory returns the datastore path of the VM's own directory, with a
+// trailing slash, for example [ds1] 6b9a…/; ok is false when the VM has none of
+// its own that could be named.
+func (vm *VM) Directory() (dir string, ok bool) {
+	var p object.DatastorePath
+	if !p.FromString(vm.VMX) || path.Ext(p.Path) != ".vmx" {
+		return "", false
+	}
+	d := path.Dir(path.Clean("/" + p.Path))
+	if d == "/" {
+		return "", false
+	}
+	return "[" + p.Datastore + "] " + strings.TrimPrefix(d, "/") + "/", true
+}
+
+// Addresses returns the addresses that are ready to use, sorted and each once:
+// those that the tether reported for the VM's networks, else the one that
+// vSphere shows. A machine that does not run has none.
+func (vm *VM) Addresses() []corev1.NodeAddress {
+	if !vm.Running() {
+		return nil
+	}
+	cfg, err := guestinfo.DecodeExecutor(guestinfo.FromOptionValues(vm.Keys))
+	var found []string
+	if err == nil { // else the address of vSphere's tools is still worth having
+		for _, n := range cfg.Networks {
+			if n != nil && usable(n.Assigned.IP) {
+				found = append(found, n.Assigned.IP.String())
+			}
+		}
+	}
+	if len(found) == 0 && usable(net.ParseIP(vm.GuestIP)) {
+		found = append(found, net.ParseIP(vm.GuestIP).String())
+	}
+	slices.Sort(found)
+	found = slices.Compact(found)
+	out := make([]corev1.NodeAddress, 0, len(found))
+	for _, ip := range found {
+		out = append(out, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
+	}
+	return out
+}
+
+func usable(ip net.IP) bool {
+	return len(ip) > 0 && !ip.IsUnspecified() && !ip.IsLoopback() && !ip.IsLinkLocalUnicast()
+}

@@ -1,0 +1,232 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vsphere
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
+)
+
+// Limits are the longest times that calls may take: MCM sets none.
+type Limits struct {
+	// Read is for GetMachineStatus and ListMachines. Default: 1 minute.
+	Read time.Duration
+	// Change is for the creation, the stop and the removal of a VM, the grace
+	// period and the start timeout of the spec not counted. Default: 5 minutes.
+	Change time.Duration
+}
+
+// Options of a Backend.
+type Options struct {
+	// Pool has the sessions. Required.
+	Pool *vcenter.Pool
+	// Clock is for tests. Default: the real one.
+	Clock clock.PassiveClock
+	// VCHCacheTTL is how long the configuration of a VCH is believed. Default: 5 minutes.
+	VCHCacheTTL time.Duration
+	// Limits of the calls.
+	Limits Limits
+	// HostKey makes the SSH host key of a container VM. Default: containervm.NewHostKey.
+	HostKey func() ([]byte, error)
+}
+
+// Backend implements spi.PluginSPI. Safe for concurrent use.
+type Backend struct {
+	pool    *vcenter.Pool
+	clock   clock.PassiveClock
+	vchs    *vch.Cache
+	limits  Limits
+	hostKey func() ([]byte, error)
+	locks   *locks
+}
+
+var _ spi.PluginSPI = (*Backend)(nil)
+
+// New returns a backend. Close the pool when it is not needed any more.
+func New(o Options) *Backend {
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.VCHCacheTTL == 0 {
+		o.VCHCacheTTL = 5 * time.Minute
+	}
+	if o.Limits.Read == 0 {
+		o.Limits.Read = time.Minute
+	}
+	if o.Limits.Change == 0 {
+		o.Limits.Change = 5 * time.Minute
+	}
+	if o.HostKey == nil {
+		o.HostKey = containervm.NewHostKey
+	}
+	return &Backend{pool: o.Pool, clock: o.Clock, vchs: vch.NewCache(o.Clock, o.VCHCacheTTL), limits: o.Limits, hostKey: o.HostKey, locks: newLocks()}
+}
+
+// call is one SPI call for one machine.
+type call struct {
+	*containervm.Operator
+	client *vcenter.Client
+	host   *vch.Config
+	spec   *v1alpha1.ProviderSpec
+	secret map[string][]byte
+	id     identity.Identity
+	mark   identity.Mark
+}
+
+// host reaches the vCenter of the secret and the VCH of the spec.
+func (b *Backend) host(ctx context.Context, spec *v1alpha1.ProviderSpec, secret *corev1.Secret) (*vcenter.Client, *vch.Config, error) {
+	var data map[string][]byte
+	if secret != nil {
+		data = secret.Data
+	}
+	cfg, err := vcenter.ConfigFromSecret(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := b.pool.Client(ctx, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	host, err := b.vchs.Get(ctx, client, spec.VCH)
+	if errdefs.Is(err, errdefs.NotFound) {
+		// NotFound would say that the machine does not exist: MCM would make another, or believe it deleted.
+		return nil, nil, errdefs.Wrap(errdefs.FailedPrecondition, err, "find the VCH of the machine class")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return client, host, nil
+}
+
+// do runs one call for one machine: it sets the time limit, checks what came
+// in, takes the machine's lock and cleans up behind fn.
+func (b *Backend) do(ctx context.Context, limit time.Duration, machine, providerID string, spec *v1alpha1.ProviderSpec, secret *corev1.Secret, fn func(context.Context, *call) error) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cluster, role, err := identity.Tags(spec.Tags)
+	if err != nil {
+		return err
+	}
+	var given identity.Identity
+	if providerID != "" {
+		if given, err = identity.ParseProviderID(providerID); err != nil {
+			return err
+		}
+	}
+	client, host, err := b.host(ctx, spec, secret)
+	if err != nil {
+		return err
+	}
+	c := &call{client: client, host: host, spec: spec, secret: map[string][]byte{}, mark: identity.Mark{Cluster: cluster, Role: role, Machine: machine}}
+	if secret != nil {
+		c.secret = secret.Data
+	}
+	if c.id, err = identity.New(host.UUID, cluster, machine); err != nil {
+		return err
+	}
+	if providerID != "" && given != c.id {
+		return errdefs.New(errdefs.FailedPrecondition, "provider id %s is not of machine %s of cluster %s in VCH %s, whose id is %s; nothing is touched", providerID, machine, cluster, host.Name, c.id.ProviderID())
+	}
+	unlock, err := b.locks.lock(ctx, c.id.ContainerID)
+	if err != nil {
+		return errdefs.Wrap(errdefs.KindOf(err), err, "wait for another operation on machine %s", machine)
+	}
+	defer unlock()
+	c.Operator = containervm.NewOperator(client, host)
+	defer c.Close(ctx)
+	if err = fn(ctx, c); errdefs.Is(err, errdefs.Aborted) {
+		// Perhaps the VCH changed under us: read it anew next time.
+		b.vchs.Forget(client, spec.VCH)
+	}
+	return err
+}
+
+// find is Find with the answer "absent" as an error.
+func (c *call) find(ctx context.Context, change bool) (*containervm.VM, error) {
+	vm, err := c.Find(ctx, c.id, c.mark, change)
+	if err != nil {
+		return nil, err
+	}
+	if vm == nil {
+		return nil, errdefs.New(errdefs.NotFound, "machine %s has no container VM in VCH %s: no VM bears BIOS UUID %s", c.mark.Machine, c.host.Name, c.id.BIOSUUID)
+	}
+	return vm, nil
+}
+
+func grace(spec *v1alpha1.ProviderSpec) time.Duration {
+	if spec.StopGracePeriodSeconds == nil {
+		return 0
+	}
+	return time.Duration(*spec.StopGracePeriodSeconds) * time.Second
+}
+
+func startTimeout(spec *v1alpha1.ProviderSpec) time.Duration {
+	if spec.StartTimeoutSeconds == nil {
+		return 0
+	}
+	return time.Duration(*spec.StartTimeoutSeconds) * time.Second
+}
+
+// GetMachineStatus implements spi.PluginSPI in two calls.
+func (b *Backend) GetMachineStatus(ctx context.Context, machineName, providerID string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (found string, addresses []corev1.NodeAddress, err error) {
+	err = b.do(ctx, b.limits.Read, machineName, providerID, providerSpec, secret, func(ctx context.Context, c *call) error {
+		vm, err := c.find(ctx, false)
+		if err != nil {
+			return err
+		}
+		found = c.id.ProviderID()
+		if !vm.Running() {
+			return errdefs.New(errdefs.Uninitialized, "machine %s exists as VM %q (%s) but its process does not run: power %s, started %q", machineName, vm.Name, vm.Ref.Value, vm.PowerState, vm.Started())
+		}
+		addresses = vm.Addresses()
+		return nil
+	})
+	return found, addresses, err
+}
+
+// ListMachines implements spi.PluginSPI in one call.
+func (b *Backend) ListMachines(ctx context.Context, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.limits.Read)
+	defer cancel()
+	cluster, role, err := identity.Tags(providerSpec.Tags)
+	if err != nil {
+		return nil, err
+	}
+	client, host, err := b.host(ctx, providerSpec, secret)
+	if err != nil {
+		return nil, err
+	}
+	op := containervm.NewOperator(client, host)
+	defer op.Close(ctx)
+	machines, err := op.List(ctx)
+	if err != nil {
+		if errdefs.Is(err, errdefs.Aborted) {
+			b.vchs.Forget(client, providerSpec.VCH)
+		}
+		return nil, err
+	}
+	out := make(map[string]string, len(machines))
+	for _, m := range machines {
+		if m.Mark.Cluster == cluster && m.Mark.Role == role {
+			out[m.Identity.ProviderID()] = m.Mark.Machine
+		}
+	}
+	klog.FromContext(ctx).V(2).Info("listed machines", "vch", host.Name, "cluster", cluster, "role", role, "marked", len(machines), "listed", len(out))
+	return out, nil
+}
+
+func providerVersion() string { return version.Version() }

@@ -1,0 +1,199 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vsphere
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+)
+
+// CreateMachine implements spi.PluginSPI.
+func (b *Backend) CreateMachine(ctx context.Context, machineName string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (providerID string, err error) {
+	err = b.do(ctx, b.limits.Change, machineName, "", providerSpec, secret, func(ctx context.Context, c *call) error {
+		if c.spec.RootDisk == nil {
+			return errdefs.New(errdefs.InvalidArgument, "rootDisk: required")
+		}
+		vm, err := c.Find(ctx, c.id, c.mark, true)
+		if err != nil {
+			return err
+		}
+		if vm != nil && len(vm.Disks) == 0 {
+			// A removal was cut off between detach and destroy: finish it, then start afresh.
+			if err := b.remove(ctx, c, vm); err != nil {
+				return err
+			}
+			vm = nil
+		}
+		if vm == nil {
+			vm, err = b.create(ctx, c)
+			if err != nil {
+				return err
+			}
+		}
+		if vm != nil {
+			if err := c.fits(vm); err != nil {
+				return err
+			}
+		}
+		providerID = c.id.ProviderID()
+		return nil
+	})
+	return providerID, err
+}
+
+// create makes the VM. It answers the VM that was there already, if a call that
+// was cut off or another controller made it, else nil.
+func (b *Backend) create(ctx context.Context, c *call) (*containervm.VM, error) {
+	key, err := b.hostKey()
+	if err != nil {
+		return nil, err
+	}
+	plan, err := containervm.Plan(containervm.Request{
+		Machine: c.mark.Machine, Identity: c.id, Spec: c.spec, Secret: c.secret, VCH: c.host,
+		HostKey: key, Now: b.clock.Now(), ProviderVersion: providerVersion(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = c.Create(ctx, plan)
+	if !errdefs.Is(err, errdefs.AlreadyExists) {
+		if err == nil {
+			klog.FromContext(ctx).Info("created container VM", "machine", c.mark.Machine, "vm", plan.Name, "providerID", c.id.ProviderID())
+		}
+		return nil, err
+	}
+	vm, findErr := c.Find(ctx, c.id, c.mark, true)
+	if vm != nil || findErr != nil {
+		return vm, findErr
+	}
+	// No VM of ours: either files that a cut-off removal left, or a foreign VM of that name.
+	if dir, known := containervm.Directory(c.spec, c.host, c.id); known {
+		if err := c.RemoveLeftovers(ctx, dir, plan.Name, c.id, c.spec.RootDisk.VMDK); err != nil {
+			if errdefs.Is(err, errdefs.FailedPrecondition) {
+				return nil, errdefs.Wrap(errdefs.AlreadyExists, err, "create machine %s", c.mark.Machine)
+			}
+			return nil, err
+		}
+		return nil, c.Create(ctx, plan)
+	}
+	return nil, err
+}
+
+// fits reports whether vm was made from the same spec.
+func (c *call) fits(vm *containervm.VM) error {
+	digest, err := containervm.SpecDigest(c.spec)
+	if err != nil {
+		return err
+	}
+	if m := vm.Mark(); m.Spec != digest {
+		return errdefs.New(errdefs.AlreadyExists, "machine %s exists as VM %q (%s), made from another provider spec (digest %s by %s, wanted %s); delete the Machine to have it made anew", c.mark.Machine, vm.Name, vm.Ref.Value, m.Spec, m.Provider, digest)
+	}
+	return nil
+}
+
+// InitializeMachine implements spi.PluginSPI.
+func (b *Backend) InitializeMachine(ctx context.Context, machineName, providerID string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (found string, addresses []corev1.NodeAddress, err error) {
+	limit := b.limits.Change + startTimeout(providerSpec)
+	err = b.do(ctx, limit, machineName, providerID, providerSpec, secret, func(ctx context.Context, c *call) error {
+		vm, err := c.find(ctx, true)
+		if err != nil {
+			return err
+		}
+		found = c.id.ProviderID()
+		if len(vm.Disks) == 0 {
+			return errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) of machine %s has no disk: its removal was cut off; delete the Machine", vm.Name, vm.Ref.Value, machineName)
+		}
+		if !vm.Running() {
+			if vm, err = b.start(ctx, c, vm); err != nil {
+				return err
+			}
+		}
+		addresses = vm.Addresses()
+		return nil
+	})
+	return found, addresses, err
+}
+
+// start starts vm within the spec's start timeout and reads it again, for the addresses that the guest got.
+func (b *Backend) start(ctx context.Context, c *call, vm *containervm.VM) (*containervm.VM, error) {
+	startCtx, cancel := context.WithTimeout(ctx, startTimeout(c.spec))
+	defer cancel()
+	if err := c.Start(startCtx, vm, b.clock.Now()); err != nil {
+		if startCtx.Err() != nil && ctx.Err() == nil {
+			return nil, errdefs.Wrap(errdefs.DeadlineExceeded, err, "machine %s did not start within startTimeoutSeconds (%s)", c.mark.Machine, startTimeout(c.spec))
+		}
+		return nil, err
+	}
+	klog.FromContext(ctx).Info("started container VM", "machine", c.mark.Machine, "vm", vm.Name, "providerID", c.id.ProviderID())
+	return c.Reread(ctx, vm)
+}
+
+// DeleteMachine implements spi.PluginSPI.
+func (b *Backend) DeleteMachine(ctx context.Context, machineName, providerID string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (found string, err error) {
+	err = b.do(ctx, b.limits.Change+grace(providerSpec), machineName, providerID, providerSpec, secret, func(ctx context.Context, c *call) error {
+		vm, err := c.Find(ctx, c.id, c.mark, true)
+		if err != nil {
+			return err
+		}
+		if vm == nil {
+			dir, known := containervm.Directory(c.spec, c.host, c.id)
+			if !known {
+				return nil
+			}
+			return c.RemoveLeftovers(ctx, dir, containervm.DisplayName(c.host.NameConvention, machineName, c.id.ContainerID), c.id, c.shared()...)
+		}
+		if err := b.remove(ctx, c, vm); err != nil {
+			return err
+		}
+		found = c.id.ProviderID()
+		klog.FromContext(ctx).Info("deleted container VM", "machine", machineName, "vm", vm.Name, "providerID", found)
+		return nil
+	})
+	return found, err
+}
+
+func (b *Backend) remove(ctx context.Context, c *call, vm *containervm.VM) error {
+	if err := b.stop(ctx, c, vm); err != nil {
+		return err
+	}
+	return c.Remove(ctx, vm, c.shared()...)
+}
+
+// shared are the files of the spec that no machine owns.
+func (c *call) shared() []string {
+	if c.spec.RootDisk == nil {
+		return nil
+	}
+	return []string{c.spec.RootDisk.VMDK}
+}
+
+func (b *Backend) stop(ctx context.Context, c *call, vm *containervm.VM) error {
+	signal, err := containervm.StopSignal(c.spec.StopSignal)
+	if err != nil {
+		return err
+	}
+	return c.Stop(ctx, vm, signal, grace(c.spec))
+}
+
+// ShutDownMachine implements spi.PluginSPI.
+func (b *Backend) ShutDownMachine(ctx context.Context, machineName, providerID string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (found string, err error) {
+	err = b.do(ctx, b.limits.Change+grace(providerSpec), machineName, providerID, providerSpec, secret, func(ctx context.Context, c *call) error {
+		vm, err := c.find(ctx, true)
+		if err != nil {
+			return err
+		}
+		found = c.id.ProviderID()
+		if err := b.stop(ctx, c, vm); err != nil {
+			return err
+		}
+		return c.RecordStop(ctx, vm, b.clock.Now())
+	})
+	return found, err
+}
