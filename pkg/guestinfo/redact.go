@@ -40,8 +40,10 @@ func redactSessions(sessions map[string]*SessionConfig) map[string]*SessionConfi
 		out := *session
 		out.Cmd.Env = make([]string, len(session.Cmd.Env))
 		for i, entry := range session.Cmd.Env {
-			name, _, _ := strings.Cut(entry, "=")
-			out.Cmd.Env[i] = name + "=" + Redacted
+			out.Cmd.Env[i] = Redacted
+			if name, _, ok := strings.Cut(entry, "="); ok {
+				out.Cmd.Env[i] = name + "=" + Redacted
+			}
 		}
 		return &out
 	})
