@@ -144,7 +144,7 @@ func TestScopesGiveKeysTheirShape(t *testing.T) {
 				Aliases:      []string{"c:a"},
 				Destinations: []net.IPNet{{IP: ip("10.1.0.0"), Mask: mask}},
 				Nameservers:  []net.IP{ip("10.0.0.2"), nil},
-				Pools:        []Range{{FirstIP: ip("10.0.0.10")}},
+				Pools:        []IPRange{{FirstIP: ip("10.0.0.10")}},
 				Assigned:     AssignedNetwork{Gateway: net.IPNet{IP: ip("10.0.0.1"), Mask: mask}, Nameservers: []net.IP{ip("10.0.0.3")}},
 			},
 		}},

@@ -247,7 +247,7 @@ type ContainerNetwork struct {
 	// Nameservers are the resolvers; none makes DHCP ask for them.
 	Nameservers []net.IP `guestinfo:"dns,read-only"`
 	// Pools are the address ranges that the VCH gives out.
-	Pools []Range `guestinfo:"pools,read-only"`
+	Pools []IPRange `guestinfo:"pools,read-only"`
 	// Aliases are [container]:alias entries.
 	Aliases []string `guestinfo:"aliases,hidden"`
 
@@ -263,8 +263,8 @@ type AssignedNetwork struct {
 	Nameservers []net.IP  `guestinfo:"dns,read-write"`
 }
 
-// Range is a range of addresses, both ends included.
-type Range struct {
+// IPRange is a range of addresses, both ends included.
+type IPRange struct {
 	FirstIP net.IP `guestinfo:"first,read-only"`
 	LastIP  net.IP `guestinfo:"last,read-only"`
 }
