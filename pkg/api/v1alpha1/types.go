@@ -42,7 +42,7 @@ type ProviderSpec struct {
 	// +optional
 	Image string `json:"image,omitempty"`
 
-	// imagePullPolicy is Always, IfNotPresent or Never. Only with image.
+	// imagePullPolicy is Always, IfNotPresent or Never. Only with image. Default: IfNotPresent.
 	// +optional
 	ImagePullPolicy PullPolicy `json:"imagePullPolicy,omitempty"`
 
@@ -270,19 +270,24 @@ type Placement struct {
 	Datastore string `json:"datastore,omitempty"`
 }
 
-// Keys of the Secret, named as the existing vSphere provider names them.
+// Keys of the Secret, named as the existing vSphere provider names them. The
+// Secret may have more keys; env can take values from them.
 const (
-	// SecretHost is vCenter's host name or address, host:port, or URL.
+	// SecretHost is vCenter's host name or address, host:port, or https URL. Required.
 	SecretHost = "vsphereHost"
-	// SecretUsername and SecretPassword are the credentials.
+	// SecretUsername is the user, for example user@vsphere.local. Required.
 	SecretUsername = "vsphereUsername"
+	// SecretPassword is the user's password. Required.
 	SecretPassword = "vspherePassword" //nolint:gosec // the name of a key, not a credential
-	// SecretInsecure is "true" to skip the check of vCenter's certificate.
+	// SecretInsecure is true to skip the check of vCenter's certificate. Default: false.
 	SecretInsecure = "vsphereInsecureSSL"
-	// SecretCABundle is the PEM certificates that sign vCenter's certificate.
+	// SecretCABundle is the PEM certificates that sign vCenter's certificate. Default: those of the system.
 	SecretCABundle = "vsphereCABundle"
-	// SecretThumbprint is the SHA-1 or SHA-256 thumbprint of vCenter's certificate.
+	// SecretThumbprint is the SHA-1 or SHA-256 thumbprint of vCenter's certificate, in hexadecimal.
 	SecretThumbprint = "vsphereThumbprint"
-	// SecretUserData is the machine's userData; MCM insists that the key exists.
+	// SecretUserData is the machine's userData, at most 256 KiB, and 64 KiB after
+	// gzip and base64. MCM insists that the key exists; its value may be empty.
+	// MCM replaces <<BOOTSTRAP_TOKEN>> and <<MACHINE_NAME>>, the provider
+	// <<PROVIDER_ID>> and <<CONTAINER_ID>>.
 	SecretUserData = "userData"
 )
