@@ -1,0 +1,160 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vchsim
+
+import (
+	"os"
+	"path"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// CreateVMTask checks what vCenter checks and vcsim does not (some of it makes
+// vcsim panic), keeps the half-made VM locked until it is complete, and leaves
+// nothing behind when it fails.
+func (o *overrides) CreateVMTask(ctx *simulator.Context, req *types.CreateVM_Task) soap.HasFault {
+	folder, ok := o.sim.registry.Get(req.This).(*simulator.Folder)
+	if !ok {
+		return &methods.CreateVM_TaskBody{Fault_: simulator.Fault("", &types.ManagedObjectNotFound{Obj: req.This})}
+	}
+	var res soap.HasFault
+	ctx.WithLock(folder, func() {
+		if f := o.refuse(folder, req); f != nil {
+			task := failingTask(ctx, folder.Self, "createVm", f)
+			res = &methods.CreateVM_TaskBody{Res: &types.CreateVM_TaskResponse{Returnval: task}}
+			return
+		}
+		c := &creation{ctx: ctx}
+		if dir := o.sim.localPath(vmDir(req.Config.Files.VmPathName)); dir != "" {
+			if _, err := os.Stat(dir); os.IsNotExist(err) {
+				c.dir = dir
+			}
+		}
+		o.mu.Lock()
+		o.creators[folder.Self] = c
+		o.mu.Unlock()
+		res = folder.CreateVMTask(ctx, req)
+	})
+	return res
+}
+
+// vmDir returns the directory of a vmx path, or "" if vCenter chooses it.
+func vmDir(vmx string) string {
+	if path.Ext(vmx) != ".vmx" {
+		return ""
+	}
+	return path.Dir(vmx)
+}
+
+func (o *overrides) refuse(folder *simulator.Folder, req *types.CreateVM_Task) types.BaseMethodFault {
+	config := &req.Config
+	if config.Name == "" {
+		return &types.InvalidVmConfig{Property: "configSpec.name"}
+	}
+	for _, child := range folder.ChildEntity {
+		if name, ok := o.sim.index.name(child); ok && name == config.Name {
+			return &types.DuplicateName{Name: name, Object: child}
+		}
+	}
+	if _, ok := o.sim.registry.Get(req.Pool).(mo.Entity); !ok {
+		return &types.ManagedObjectNotFound{Obj: req.Pool}
+	}
+	if config.Files == nil {
+		return &types.InvalidVmConfig{Property: "configSpec.files"}
+	}
+	var p object.DatastorePath
+	if !p.FromString(config.Files.VmPathName) {
+		return &types.InvalidDatastorePath{DatastorePath: config.Files.VmPathName}
+	}
+	if !o.sim.isDatastore(p.Datastore) {
+		return &types.InvalidDatastore{Name: p.Datastore}
+	}
+	for _, change := range config.DeviceChange {
+		if f := o.refuseDevice(change.GetVirtualDeviceConfigSpec()); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+func (o *overrides) refuseDevice(spec *types.VirtualDeviceConfigSpec) types.BaseMethodFault {
+	switch backing := spec.Device.GetVirtualDevice().Backing.(type) {
+	case *types.VirtualDiskFlatVer2BackingInfo:
+		var p object.DatastorePath
+		if !p.FromString(backing.FileName) || !o.sim.isDatastore(p.Datastore) {
+			return &types.InvalidDatastorePath{DatastorePath: backing.FileName}
+		}
+		if spec.FileOperation == "" && !o.sim.exists(backing.FileName) {
+			return &types.FileNotFound{FileFault: types.FileFault{File: backing.FileName}}
+		}
+		for parent := backing.Parent; parent != nil; parent = parent.Parent {
+			if !o.sim.exists(parent.FileName) {
+				return &types.FileNotFound{FileFault: types.FileFault{File: parent.FileName}}
+			}
+		}
+	case *types.VirtualEthernetCardNetworkBackingInfo:
+		if backing.Network == nil || o.sim.registry.Get(*backing.Network) == nil {
+			return &types.InvalidDeviceBacking{InvalidDeviceSpec: types.InvalidDeviceSpec{InvalidVmConfig: types.InvalidVmConfig{Property: "virtualDeviceSpec.device.backing"}}}
+		}
+	case *types.VirtualEthernetCardDistributedVirtualPortBackingInfo:
+		if o.sim.registry.Get(ref{Type: "DistributedVirtualPortgroup", Value: backing.Port.PortgroupKey}) == nil {
+			return &types.NotFound{}
+		}
+	}
+	return nil
+}
+
+// entered is called, by the goroutine that makes it, when a new VM becomes
+// visible, long before it is complete. It takes the VM's lock in the name of the
+// create, so that readers wait.
+func (o *overrides) entered(vm *simulator.VirtualMachine) {
+	if vm.Parent == nil {
+		return
+	}
+	o.mu.Lock()
+	c := o.creators[*vm.Parent]
+	delete(o.creators, *vm.Parent)
+	o.mu.Unlock()
+	if c == nil {
+		return
+	}
+	c.unlock = o.sim.registry.AcquireLock(c.ctx, vm)
+	o.mu.Lock()
+	o.pending[vm.Self] = c
+	o.mu.Unlock()
+}
+
+// complete is called when a VM's name is published, which is the last step of its making.
+func (o *overrides) complete(r ref) {
+	if c := o.taken(r); c != nil {
+		c.unlock()
+	}
+}
+
+// failed is called when a VM leaves the inventory; if it was never complete, its
+// making has failed.
+func (o *overrides) failed(r ref) {
+	c := o.taken(r)
+	if c == nil {
+		return
+	}
+	c.unlock()
+	if c.dir != "" {
+		// What stays behind shows in Files.
+		_ = os.RemoveAll(c.dir)
+	}
+}
+
+func (o *overrides) taken(r ref) *creation {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := o.pending[r]
+	delete(o.pending, r)
+	return c
+}

@@ -1,0 +1,49 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package vchsim is a vCenter in memory that holds a Virtual Container Host as
+// VIC would have made it, with guests that behave as VIC's containers do.
+//
+// It stands on govmomi's simulator (vcsim) and serves the vSphere API over TLS
+// on the loopback interface. Around the inventory it adds what this project's
+// promises need to be tested:
+//
+//   - A world: one datacenter and cluster, a VCH (folder, pool, appliance with its
+//     whole configuration, bootstrap ISO, image store, volume stores, container
+//     networks), an image disk, and plenty of VMs that are not ours.
+//   - A guest: after power-on it plays the tether (VIC's init): it checks the
+//     VM's devices and keys as far as the real one would, takes addresses, writes
+//     started, obeys kill and group-kill, and powers off.
+//   - vCenter's manners that vcsim lacks: changeVersion, Destroy that follows the
+//     disk chain and leaves foreign files, names unique per folder, no leftovers of
+//     a failed create, guest operations without a container runtime, sessions
+//     that expire, a disabled Destroy.
+//   - Faults: any vSphere fault from the method or inside its task, HTTP errors
+//     and cut connections, by method, probability or count.
+//   - A cluster: with a kubeconfig, each started machine joins it as a hollow
+//     kubelet with the bootstrap token found in its userData.
+//
+// # Words
+//
+// A world is all that one Sim holds. A foreign VM is one that the driver must
+// never list or touch. The guest is the simulated inside of one VM; a joiner is
+// the hollow kubelet that a guest starts.
+//
+// # Who uses it
+//
+// Tests of this module, and cmd/vchsim for people and for tests across processes.
+// Nothing in pkg may import it.
+//
+// # What it does not do
+//
+// It keeps no state across runs, moves no disk contents, models no ESXi host
+// failures (inject faults instead), checks no privileges, and does not simulate
+// time: a guest's delays are real.
+//
+// # Concurrency
+//
+// All methods of a Sim may be called from many goroutines, and any number of Sims
+// may live in one process: everything that this package adds hangs off the Sim.
+// vcsim itself has four package variables (Trace, StatusSDK, DefaultLogin,
+// TaskDelay); they are left alone, and whoever sets them affects every Sim.
+package vchsim

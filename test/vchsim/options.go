@@ -1,0 +1,126 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vchsim
+
+import (
+	"time"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+)
+
+// Names in the simulated world that tests and samples may rely on.
+const (
+	// DefaultVCH and DefaultDatacenter are used when Options names none.
+	DefaultVCH        = "vch-1"
+	DefaultDatacenter = "DC0"
+	// SecondVCH is the name of the other VCH.
+	SecondVCH = "vch-2"
+	// DefaultUsername and DefaultPassword are the credentials unless Options has others.
+	DefaultUsername = "user"
+	DefaultPassword = "pass"
+	// Datastore holds everything of the VCH, SecondDatastore nothing at first.
+	Datastore       = "LocalDS_0"
+	SecondDatastore = "LocalDS_1"
+	// ImageDisk is the prepared image disk that machines get child disks of.
+	ImageDisk = "[" + Datastore + "] images/node.vmdk"
+	// BridgeNetwork, ExternalNetwork and StaticNetwork are container networks of
+	// the VCH. The bridge network has no DHCP server. The external network has
+	// one. The static network has gateway 10.20.30.1/24 and a range, and no DHCP.
+	BridgeNetwork   = "bridge"
+	ExternalNetwork = "vm-network"
+	StaticNetwork   = "static-network"
+	// Cluster and Role are the rests of the tags in ProviderSpec.
+	Cluster = "shoot--demo--vch"
+	Role    = "node"
+	// OtherCluster is the cluster tag of foreign machines that lie in the VCH's folder.
+	OtherCluster = "shoot--other--vch"
+	// TwinMachine is the name of a machine of Cluster and Role that exists in the
+	// second VCH, and of OtherCluster's machine in the first one.
+	TwinMachine = "machine-0"
+)
+
+// Options describe a world. The zero value is a small world with foreign VMs.
+type Options struct {
+	// VCH is the VCH's name. Default: DefaultVCH.
+	VCH string
+	// Datacenter is the datacenter's name. Default: DefaultDatacenter.
+	Datacenter string
+	// Username and Password are the only credentials that log in. Default:
+	// DefaultUsername and DefaultPassword.
+	Username, Password string
+	// OtherVMs is the number of VMs outside of the VCHs; 5000 take well under a second.
+	OtherVMs int
+	// DockerContainers is the number of container VMs in the VCH's folder that
+	// docker made. Default: 2, unless NoForeign is set.
+	DockerContainers int
+	// NoForeign leaves out the second VCH, other clusters' machines and the
+	// default docker containers.
+	NoForeign bool
+	// VSAN makes the datastores vSAN datastores.
+	VSAN bool
+	// Latency is added to each request, as a slow network would.
+	Latency time.Duration
+	// Listen is the address to serve on. Default: a free port of 127.0.0.1.
+	Listen string
+	// Faults are injected from the first request on.
+	Faults []FaultRule
+	// Guest is how guests behave.
+	Guest GuestOptions
+	// Kubeconfig is the path of a kubeconfig with administrator's rights. If set, each
+	// started machine whose userData contains a bootstrap token joins that cluster.
+	Kubeconfig string
+	// Kubemark is the path of the kubemark program. Default: kubemark in PATH.
+	Kubemark string
+	// Dir is the directory for datastores and kubelets; it must exist. Everything
+	// that was made in it is removed by Close. Default: the system's temporary directory.
+	Dir string
+}
+
+// GuestOptions are how guests behave from their next power-on or stop on.
+type GuestOptions struct {
+	// Delay passes between power-on and the guest's first word.
+	Delay time.Duration
+	// Fail is written as the session's started text instead of true; the guest
+	// then powers off, as the tether does when the process cannot be launched.
+	Fail string
+	// Hang makes guests stay powered on without ever writing started.
+	Hang bool
+	// Crash makes guests power off without writing started.
+	Crash bool
+	// StopDelay passes between an accepted stop and the power-off.
+	StopDelay time.Duration
+	// IgnoreTerm makes guests obey nothing but KILL.
+	IgnoreTerm bool
+	// IgnoreStop makes guests accept and ignore every stop.
+	IgnoreStop bool
+}
+
+func (o Options) withDefaults() (Options, error) {
+	set := func(to *string, value string) {
+		if *to == "" {
+			*to = value
+		}
+	}
+	set(&o.VCH, DefaultVCH)
+	set(&o.Datacenter, DefaultDatacenter)
+	set(&o.Username, DefaultUsername)
+	set(&o.Password, DefaultPassword)
+	set(&o.Listen, "127.0.0.1:0")
+	set(&o.Kubemark, "kubemark")
+	if o.DockerContainers == 0 && !o.NoForeign {
+		o.DockerContainers = 2
+	}
+	if o.OtherVMs < 0 || o.DockerContainers < 0 {
+		return o, errdefs.New(errdefs.InvalidArgument, "number of VMs must not be negative, got %d other VMs and %d docker containers", o.OtherVMs, o.DockerContainers)
+	}
+	if o.VCH == SecondVCH && !o.NoForeign {
+		return o, errdefs.New(errdefs.InvalidArgument, "VCH name %q is taken by the second VCH", o.VCH)
+	}
+	for _, f := range o.Faults {
+		if err := f.validate(); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}

@@ -1,0 +1,186 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vchsim
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/simulator/vpx"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+)
+
+// Sim is a running world. Close ends it.
+type Sim struct {
+	// VCHName and Datacenter are the names that the world was made with.
+	VCHName, Datacenter string
+	// Username and Password log in.
+	Username, Password string
+
+	options     Options
+	dir         string // of datastores and kubelets; removed by Close
+	service     *simulator.Service
+	registry    *simulator.Registry
+	certificate tls.Certificate
+	server      *http.Server
+	running     sync.WaitGroup
+	closing     sync.Once
+	closed      chan struct{}
+
+	counters counters
+	faults   injector
+	index    index
+	calls    overrides
+	guests   guests
+	joiners  joiners
+	places   places
+	vch      vch
+}
+
+// Start makes a world and serves it over TLS. ctx bounds the making only; the
+// world ends with Close.
+func Start(ctx context.Context, options Options) (*Sim, error) {
+	options, err := options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Sim{
+		VCHName: options.VCH, Datacenter: options.Datacenter,
+		Username: options.Username, Password: options.Password,
+		options: options, closed: make(chan struct{}),
+	}
+	if s.dir, err = os.MkdirTemp(options.Dir, "vchsim-"); err != nil {
+		return nil, fmt.Errorf("make directory of the simulated datastores: %w", err)
+	}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *Sim) start(ctx context.Context) error {
+	for _, f := range s.options.Faults {
+		if err := s.faults.add(f); err != nil {
+			return err
+		}
+	}
+	if err := s.joiners.start(s); err != nil {
+		return err
+	}
+	s.guests.start(s.options.Guest)
+	if err := s.makeWorld(ctx); err != nil {
+		return err
+	}
+	l, err := s.listen()
+	if err != nil {
+		return err
+	}
+	s.registry.Handler = s.intercept
+	s.serve(l)
+	return nil
+}
+
+// newService makes an empty vCenter.
+func (s *Sim) newService() {
+	ctx := simulator.NewContext()
+	s.service = simulator.New(simulator.NewServiceInstance(ctx, vpx.ServiceContent, vpx.RootFolder))
+	s.registry = ctx.Map
+	s.calls.register(s)
+	s.index.register(s)
+}
+
+// Close ends the server, the guests and the kubelets, and removes all files. It
+// may be called more than once; only the first call does something.
+func (s *Sim) Close() {
+	// What could not be removed lies in the directory of the caller or of the system.
+	_ = s.close()
+}
+
+func (s *Sim) close() error {
+	var err error
+	s.closing.Do(func() {
+		close(s.closed)
+		s.guests.close()
+		s.joiners.close()
+		s.calls.cancelWaits()
+		if s.server != nil {
+			err = s.server.Close()
+		}
+		s.running.Wait()
+		if removeErr := os.RemoveAll(s.dir); removeErr != nil {
+			err = errors.Join(err, fmt.Errorf("remove the simulated datastores: %w", removeErr))
+		}
+	})
+	return err
+}
+
+// URL returns the address of the vSphere API without credentials.
+func (s *Sim) URL() string {
+	u := *s.service.Listen
+	u.User = nil
+	return u.String()
+}
+
+// Thumbprint returns the SHA-1 thumbprint of the server's certificate, in
+// vCenter's spelling.
+func (s *Sim) Thumbprint() string { return soap.ThumbprintSHA1(s.certificate.Leaf) }
+
+// CACert returns the PEM certificate that the server's certificate is signed with.
+func (s *Sim) CACert() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.certificate.Certificate[0]})
+}
+
+// ApplianceRef returns the VCH's appliance VM.
+func (s *Sim) ApplianceRef() types.ManagedObjectReference { return s.vch.appliance }
+
+// ApplianceUUID returns the BIOS UUID of the VCH's appliance VM.
+func (s *Sim) ApplianceUUID() string { return s.vch.uuid }
+
+// Dir returns the directory that holds the world's files until Close.
+func (s *Sim) Dir() string { return s.dir }
+
+func (s *Sim) datastoreDir(name string) string { return filepath.Join(s.dir, "datastores", name) }
+
+// ProviderSpec returns a new, valid spec for machines of this VCH: one DHCP
+// network, a child disk of ImageDisk, the tags Cluster and Role.
+func (s *Sim) ProviderSpec() *v1alpha1.ProviderSpec {
+	return &v1alpha1.ProviderSpec{
+		VCH: v1alpha1.VirtualContainerHost{Datacenter: s.Datacenter, Name: s.VCHName},
+		Tags: map[string]string{
+			"kubernetes.io/cluster/" + Cluster: "1",
+			"kubernetes.io/role/" + Role:       "1",
+		},
+		RootDisk: &v1alpha1.RootDisk{VMDK: ImageDisk},
+		Command:  []string{"/bin/k3s", "agent"},
+		Networks: []v1alpha1.Network{{Name: ExternalNetwork}},
+	}
+}
+
+// Secret returns new data of a Secret that leads to this Sim and trusts it by its
+// certificate. Its userData holds the placeholders that
+// machine-controller-manager fills in.
+func (s *Sim) Secret() map[string][]byte {
+	return map[string][]byte{
+		v1alpha1.SecretHost:     []byte(s.service.Listen.Host),
+		v1alpha1.SecretUsername: []byte(s.Username),
+		v1alpha1.SecretPassword: []byte(s.Password),
+		v1alpha1.SecretCABundle: s.CACert(),
+		v1alpha1.SecretUserData: []byte("#cloud-config\n# machine <<MACHINE_NAME>>\nbootstrap-token: <<BOOTSTRAP_TOKEN>>\n"),
+	}
+}
+
+// now is the guests' clock, in whole seconds as the tether writes it.
+func now() int64 { return time.Now().Unix() }

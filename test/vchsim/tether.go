@@ -1,0 +1,298 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vchsim
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// The keys below are spelled out, not taken from pkg/guestinfo: the guest reads
+// what stands in the VM, as VIC's tether does, and so checks our encoding too.
+const commonID = "guestinfo.vice./common/id"
+
+func startedKey(id string) string { return "guestinfo.vice..sessions|" + id + ".started" }
+
+func sessionKey(id, key string) string { return "guestinfo.vice./sessions|" + id + "/" + key }
+
+// fate is what becomes of a guest that boots.
+type fate int
+
+const (
+	runs  fate = iota
+	hangs      // stays on and says nothing
+	dies       // powers off and says nothing
+	fails      // writes why as its started text and powers off
+)
+
+// verdict is the result of a boot.
+type verdict struct {
+	fate fate
+	why  string
+	nics []nic
+}
+
+// nic is one network endpoint of the guest.
+type nic struct {
+	network   string
+	device    int32
+	portgroup string
+	main      bool
+	static    bool
+	address   net.IPNet
+	gateway   net.IPNet
+	dns       []net.IP
+}
+
+// machine is what a guest sees when it boots.
+type machine struct {
+	keys    map[string]string
+	devices object.VirtualDeviceList
+	exists  func(file string) bool
+}
+
+func (m machine) get(format string, args ...any) string { return m.keys[fmt.Sprintf(format, args...)] }
+
+// boot does what BIOS, boot script and tether do up to the launch of the
+// process, as far as it can be seen from outside (vic: isos/bootstrap/bootstrap,
+// cmd/tether, lib/tether).
+func (m machine) boot() verdict {
+	for _, step := range []func() (fate, string){m.bootDevices, m.blockDevices, m.serialPorts, m.hostKey, m.mounts} {
+		if f, why := step(); f != runs {
+			return verdict{fate: f, why: why}
+		}
+	}
+	nics, err := m.networks()
+	if err != nil {
+		return verdict{fate: dies, why: err.Error()}
+	}
+	f, why := m.session()
+	return verdict{fate: f, why: why, nics: nics}
+}
+
+func (m machine) bootDevices() (fate, string) {
+	for _, d := range m.devices.SelectByType((*types.VirtualCdrom)(nil)) {
+		iso, ok := d.GetVirtualDevice().Backing.(*types.VirtualCdromIsoBackingInfo)
+		if ok && m.exists(iso.FileName) {
+			return runs, ""
+		}
+	}
+	return hangs, "no bootable device: no CD-ROM with an existing ISO"
+}
+
+// blockDevices knows that the boot script waits for as many file system labels as
+// there are block devices: each disk must have one of its own. A disk has the
+// label of its first parent; a disk without parent has one if it is a volume.
+func (m machine) blockDevices() (fate, string) {
+	if len(m.devices.SelectByType((*types.VirtualFloppy)(nil))) > 0 {
+		return hangs, "a floppy drive never gets a label"
+	}
+	roots := 0
+	for _, d := range m.devices.SelectByType((*types.VirtualDisk)(nil)) {
+		disk, ok := d.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+		if !ok || !m.exists(disk.FileName) {
+			return hangs, "a disk without file"
+		}
+		switch controller := m.devices.FindByKey(d.GetVirtualDevice().ControllerKey); {
+		case controller == nil || m.devices.Type(controller) != "pvscsi":
+			return hangs, fmt.Sprintf("disk %s is not on a paravirtual SCSI controller", disk.FileName)
+		case disk.Parent != nil:
+			roots++
+		case !strings.Contains(disk.FileName, "/volumes/"):
+			return hangs, fmt.Sprintf("disk %s has no file system label", disk.FileName)
+		}
+	}
+	if roots != 1 {
+		return hangs, fmt.Sprintf("%d disks with the label containerfs", roots)
+	}
+	return runs, ""
+}
+
+// serialPorts are ttyS0 (attach), ttyS1 (tether.debug) and ttyS2 (output.log) by their order.
+func (m machine) serialPorts() (fate, string) {
+	ports := m.devices.SelectByType((*types.VirtualSerialPort)(nil))
+	if len(ports) < 3 {
+		return dies, fmt.Sprintf("%d serial ports, 3 are needed", len(ports))
+	}
+	if _, ok := ports[0].GetVirtualDevice().Backing.(*types.VirtualSerialPortURIBackingInfo); !ok {
+		return dies, "ttyS0 is not connected to the network"
+	}
+	for i, name := range map[int]string{1: "tether.debug", 2: "output.log"} {
+		file, ok := ports[i].GetVirtualDevice().Backing.(*types.VirtualSerialPortFileBackingInfo)
+		if !ok || !strings.HasSuffix(file.FileName, "/"+name) {
+			return dies, fmt.Sprintf("ttyS%d does not write to %s", i, name)
+		}
+		if c := ports[i].GetVirtualDevice().Connectable; c == nil || !c.StartConnected {
+			return dies, fmt.Sprintf("ttyS%d is not connected at power-on", i)
+		}
+	}
+	return runs, ""
+}
+
+func (m machine) hostKey() (fate, string) {
+	raw, err := base64.StdEncoding.DecodeString(m.get("guestinfo.vice./key"))
+	if err != nil {
+		return dies, "key is not base64"
+	}
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		return dies, "no key found"
+	}
+	if _, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
+		return runs, ""
+	}
+	if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
+		return runs, ""
+	}
+	if _, err := x509.ParseECPrivateKey(block.Bytes); err == nil {
+		return runs, ""
+	}
+	return dies, "key is not an unencrypted private key"
+}
+
+func (m machine) mounts() (fate, string) {
+	volumes := 0
+	for _, d := range m.devices.SelectByType((*types.VirtualDisk)(nil)) {
+		if disk, ok := d.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok && disk.Parent == nil {
+			volumes++
+		}
+	}
+	for _, name := range list(m.get("guestinfo.vice./mounts")) {
+		switch scheme := m.get("guestinfo.vice./mounts|%s/source/Scheme", name); scheme {
+		case "nfs":
+		case "label":
+			if volumes--; volumes < 0 {
+				return hangs, fmt.Sprintf("mount %s waits for a volume that is not attached", name)
+			}
+		default:
+			return dies, fmt.Sprintf("mount %s has unknown scheme %q", name, scheme)
+		}
+	}
+	return runs, ""
+}
+
+func (m machine) networks() ([]nic, error) {
+	var nics []nic
+	for _, name := range list(m.get("guestinfo.vice./networks")) {
+		n, err := m.network(name)
+		if err != nil {
+			return nil, fmt.Errorf("network %s: %w", name, err)
+		}
+		nics = append(nics, n)
+	}
+	return nics, nil
+}
+
+func (m machine) network(name string) (nic, error) {
+	key := func(rest string) string { return m.get("guestinfo.vice./networks|%s/%s", name, rest) }
+	n := nic{network: name, main: key("network/default") == "true", static: key("static") == "true"}
+	if inner := key("network/Common/name"); inner != name {
+		return n, fmt.Errorf("its inner name is %q", inner)
+	}
+	if kind := m.get("guestinfo.vice..networks|%s.network.type", name); kind != "external" && kind != "bridge" {
+		return n, fmt.Errorf("type %q gets no firewall rules", kind)
+	}
+	slot, err := strconv.ParseInt(key("Common/id"), 10, 32)
+	if err != nil {
+		return n, fmt.Errorf("PCI slot %q is not a number", key("Common/id"))
+	}
+	if !slices.Contains([]int64{1184, 1216, 1248, 1280}, slot) {
+		return n, fmt.Errorf("PCI slot %d does not exist", slot)
+	}
+	cards := m.devices.Select(func(d types.BaseVirtualDevice) bool {
+		_, isCard := d.(types.BaseVirtualEthernetCard)
+		at, ok := d.GetVirtualDevice().SlotInfo.(*types.VirtualDevicePciBusSlotInfo)
+		return isCard && ok && int64(at.PciSlotNumber) == slot
+	})
+	if len(cards) != 1 {
+		return n, fmt.Errorf("%d interfaces at PCI slot %d", len(cards), slot)
+	}
+	card := cards[0].GetVirtualDevice()
+	n.device = card.Key
+	if backing, ok := card.Backing.(*types.VirtualEthernetCardDistributedVirtualPortBackingInfo); ok {
+		n.portgroup = backing.Port.PortgroupKey
+	}
+	if !n.static {
+		return n, nil
+	}
+	if n.address.IP, n.address.Mask = address(key("ip/IP")), net.IPMask(address(key("ip/Mask"))); n.address.IP == nil || n.address.Mask == nil {
+		return n, fmt.Errorf("static without address: nil dereference")
+	}
+	n.gateway = net.IPNet{IP: address(key("network/gateway/IP")), Mask: net.IPMask(address(key("network/gateway/Mask")))}
+	if count, err := strconv.Atoi(key("network/dns")); err == nil {
+		for i := range count + 1 {
+			n.dns = append(n.dns, address(key(fmt.Sprintf("network/dns|%d", i))))
+		}
+	}
+	return n, nil
+}
+
+// address decodes the bytes of an address or a mask; nil if there are none.
+func address(value string) net.IP {
+	raw, err := base64.StdEncoding.DecodeString(value)
+	if err != nil || (len(raw) != net.IPv4len && len(raw) != net.IPv6len) {
+		return nil
+	}
+	return raw
+}
+
+var containerIDPattern = regexp.MustCompile("^[0-9a-f]{64}$|^[0-9a-f]{12}$")
+
+// session checks the primary session; its process is the container.
+func (m machine) session() (fate, string) {
+	id := m.get(commonID)
+	if !containerIDPattern.MatchString(id) {
+		return dies, fmt.Sprintf("container id %q is not valid", id)
+	}
+	if !slices.Contains(list(m.get("guestinfo.vice./sessions")), id) || m.keys[sessionKey(id, "common/id")] != id {
+		return hangs, "no session has the container's id: nothing is launched"
+	}
+	if m.keys[sessionKey(id, "active")] != "true" {
+		return hangs, "the session is not active"
+	}
+	if m.get("guestinfo.vice..sessions|%s.runblock", id) == "true" {
+		return hangs, "the session waits for someone to attach"
+	}
+	var env []string
+	for _, key := range []string{"cmd/Args", "cmd/Env"} {
+		values, err := slice(m.keys[sessionKey(id, key)], m.keys[sessionKey(id, key+"~")])
+		if err != nil {
+			return dies, fmt.Sprintf("panic in %s: %v", key, err)
+		}
+		env = values
+	}
+	path := m.keys[sessionKey(id, "cmd/Path")]
+	hasPath := slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "PATH=") })
+	if path == "" || (!strings.Contains(path, "/") && !hasPath) {
+		return fails, fmt.Sprintf("exec: %q: no such executable in PATH", path)
+	}
+	return runs, ""
+}
+
+// slice decodes a list of strings. A list that is longer than its count says was
+// corrupted by its encoder; VIC would cut it silently, here it is an error.
+func slice(count, joined string) ([]string, error) {
+	if count == "" {
+		return nil, nil
+	}
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return nil, fmt.Errorf("count %q is not a number", count)
+	}
+	values := strings.Split(joined, "|")
+	if len(values) != n+1 {
+		return nil, fmt.Errorf("%d values, count says %d", len(values), n+1)
+	}
+	return values, nil
+}
