@@ -59,7 +59,7 @@ func (o *Operator) destroy(ctx context.Context, vm *VM) error {
 		_, err = o.waiter.Task(ctx, res.Returnval)
 	}
 	switch {
-	case err == nil || vcenter.IsManagedObjectNotFound(err):
+	case err == nil:
 		return nil
 	case vcenter.IsMethodDisabled(err):
 		return errdefs.Wrap(errdefs.FailedPrecondition, err, "destroy VM %q (%s): somebody disabled it, as VIC does for its own containers; enable Destroy_Task again (source id VIC)", vm.Name, vm.Ref.Value)
@@ -70,6 +70,7 @@ func (o *Operator) destroy(ctx context.Context, vm *VM) error {
 		}
 		return o.convert(err, "unregister VM %q (%s), which is %s", vm.Name, vm.Ref.Value, vm.Connection)
 	}
+	// A VM that vanished meanwhile is Aborted: the next removal finds out for sure and clears its files away.
 	return o.convert(err, "destroy VM %q (%s)", vm.Name, vm.Ref.Value)
 }
 

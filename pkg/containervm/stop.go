@@ -36,8 +36,11 @@ func (o *Operator) Stop(ctx context.Context, vm *VM, signal string, grace time.D
 			wait              time.Duration
 		}{{"kill", signal, grace}, {"group-kill", "KILL", min(grace, killWait)}} {
 			off, err := o.signal(ctx, vm, step.program, step.argument, step.wait)
-			if off || ctx.Err() != nil {
-				return o.convert(err, "stop VM %q (%s)", vm.Name, vm.Ref.Value)
+			if off {
+				return nil
+			}
+			if ctx.Err() != nil {
+				return o.convert(errors.Join(ctx.Err(), err), "stop VM %q (%s)", vm.Name, vm.Ref.Value)
 			}
 			if err != nil {
 				// The signal may have arrived all the same, and the power-off below ends what goes on (VIC, lib/portlayer/exec/base.go:295-423).
@@ -104,10 +107,21 @@ func (o *Operator) powerOff(ctx context.Context, vm *VM) error {
 		_, err = o.waiter.Task(ctx, res.Returnval)
 	}
 	if vcenter.IsInvalidPowerState(err) {
-		return nil // it went off by itself
+		// It went off by itself, perhaps; what follows must not meet a running VM.
+		fresh, readErr := o.Reread(ctx, vm)
+		if readErr != nil {
+			return readErr
+		}
+		if fresh.PowerState == types.VirtualMachinePowerStatePoweredOff {
+			return nil
+		}
 	}
 	return o.convert(err, "power off VM %q (%s)", vm.Name, vm.Ref.Value)
 }
+
+// Abandon powers a VM off whose process did not start in time, so that the next
+// Start begins anew instead of waiting for a guest that hangs.
+func (o *Operator) Abandon(ctx context.Context, vm *VM) error { return o.powerOff(ctx, vm) }
 
 // RecordStop notes in a VM that is off that it was stopped on purpose, as VIC
 // does: the time, and no "started" of the run that ended (lib/portlayer/exec/handle.go:211-215).

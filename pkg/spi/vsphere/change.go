@@ -5,6 +5,7 @@ package vsphere
 
 import (
 	"context"
+	"errors"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
@@ -127,6 +128,7 @@ func (b *Backend) start(ctx context.Context, c *call, vm *containervm.VM) (*cont
 	defer cancel()
 	if err := c.Start(startCtx, vm, b.clock.Now()); err != nil {
 		if startCtx.Err() != nil && ctx.Err() == nil {
+			err = errors.Join(err, c.Abandon(ctx, vm))
 			return nil, errdefs.Wrap(errdefs.DeadlineExceeded, err, "machine %s did not start within startTimeoutSeconds (%s)", c.mark.Machine, startTimeout(c.spec))
 		}
 		return nil, err

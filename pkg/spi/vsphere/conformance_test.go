@@ -1,0 +1,16 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vsphere_test
+
+import (
+	"testing"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/spitest"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
+)
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	spitest.Run(t, func(t *testing.T) spitest.Harness { return newWorld(t, vchsim.Options{}) })
+}

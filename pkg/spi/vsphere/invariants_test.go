@@ -1,0 +1,275 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vsphere_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
+)
+
+// start makes a machine and starts it.
+func (w *world) start(name string) (providerID string) {
+	w.Helper()
+	if _, err := w.SPI().CreateMachine(w.Context(), name, w.Spec(), w.Secret()); err != nil {
+		w.Fatal(err)
+	}
+	id, addresses, err := w.SPI().InitializeMachine(w.Context(), name, "", w.Spec(), w.Secret())
+	if err != nil {
+		w.Fatal(err)
+	}
+	if len(addresses) == 0 {
+		w.Errorf("machine %s has no address", name)
+	}
+	return id
+}
+
+func (w *world) vmOf(name string) *object.VirtualMachine {
+	w.Helper()
+	for ref, vm := range w.vms() {
+		if m, ok := markOf(vm); ok && m.Machine == name && !w.foreign[ref] {
+			return object.NewVirtualMachine(w.admin, ref)
+		}
+	}
+	w.Fatalf("machine %s has no VM", name)
+	return nil
+}
+
+func TestFiftyAtOnceLoseNothingAndShareOneSession(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	s, spec, secret := w.SPI(), w.Spec(), w.Secret()
+	const n = 50
+	var group errgroup.Group
+	for i := range n {
+		name := fmt.Sprintf("machine-%d", i)
+		group.Go(func() error {
+			if _, err := s.CreateMachine(t.Context(), name, spec, secret); err != nil {
+				return err
+			}
+			if _, err := s.ListMachines(t.Context(), spec, secret); err != nil {
+				return err
+			}
+			_, _, err := s.InitializeMachine(t.Context(), name, "", spec, secret)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, m := range w.Machines() {
+		got[m.Name]++
+		if !m.Running {
+			t.Errorf("%s does not run", m.Name)
+		}
+	}
+	for i := range n {
+		if c := got[fmt.Sprintf("machine-%d", i)]; c != 1 {
+			t.Errorf("machine-%d is there %d times", i, c)
+		}
+	}
+	for i := range n {
+		group.Go(func() error {
+			_, err := s.DeleteMachine(t.Context(), fmt.Sprintf("machine-%d", i), "", spec, secret)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if left := append(w.Leftovers(), fmt.Sprint(w.Machines())); len(left) != 1 || left[0] != "[]" {
+		t.Errorf("left: %v", left)
+	}
+	if got := w.sim.Logins(); got != 2 { // one is the test's own
+		t.Errorf("%d logins, want one", got-1)
+	}
+}
+
+func TestTheIdentitySurvivesRenameAndMove(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	id := w.start("machine-x")
+	task, err := w.vmOf("machine-x").Rename(t.Context(), "somebody renamed this")
+	if err == nil {
+		err = task.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := w.SPI().GetMachineStatus(t.Context(), "machine-x", id, w.Spec(), w.Secret()); err != nil || got != id {
+		t.Errorf("status after a rename = %q, %v; want %q", got, err, id)
+	}
+	if again, err := w.SPI().CreateMachine(t.Context(), "machine-x", w.Spec(), w.Secret()); err != nil || again != id || len(w.Machines()) != 1 {
+		t.Errorf("create after a rename = %q, %v, %v", again, err, w.Machines())
+	}
+	if _, err := w.SPI().DeleteMachine(t.Context(), "machine-x", id, w.Spec(), w.Secret()); err != nil {
+		t.Fatal(err)
+	}
+	if left := w.Leftovers(); len(left) > 0 || len(w.Machines()) > 0 {
+		t.Errorf("left: %v %v", left, w.Machines())
+	}
+}
+
+func TestAVMOutsideTheVCHIsForeignEvenWithOurMark(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	id := w.start("machine-x")
+	task, err := object.NewFolder(w.admin, w.rootFolder()).MoveInto(t.Context(), []types.ManagedObjectReference{w.vmOf("machine-x").Reference()})
+	if err == nil {
+		err = task.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.SPI().DeleteMachine(t.Context(), "machine-x", id, w.Spec(), w.Secret()); !errdefs.Is(err, errdefs.FailedPrecondition) {
+		t.Errorf("delete = %v, want FailedPrecondition", err)
+	}
+	if got, err := w.SPI().ListMachines(t.Context(), w.Spec(), w.Secret()); err != nil || len(got) != 0 {
+		t.Errorf("list = %v, %v", got, err)
+	}
+	if got := w.Machines(); len(got) != 1 || !got[0].Running {
+		t.Errorf("the VM was touched: %v", got)
+	}
+}
+
+func TestTheImageDiskSurvivesItsMachines(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	w.start("machine-1")
+	w.start("machine-2")
+	if _, err := w.SPI().DeleteMachine(t.Context(), "machine-1", "", w.Spec(), w.Secret()); err != nil {
+		t.Fatal(err)
+	}
+	w.start("machine-3") // needs the image disk
+	// The simulator does as vCenter: a VM destroyed with its disks takes the parents along.
+	vm := w.vmOf("machine-2")
+	task, err := vm.PowerOff(t.Context())
+	if err == nil {
+		err = task.Wait(t.Context())
+	}
+	if err == nil {
+		if task, err = vm.Destroy(t.Context()); err == nil {
+			err = task.Wait(t.Context())
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.SPI().CreateMachine(t.Context(), "machine-4", w.Spec(), w.Secret()); !errdefs.Is(err, errdefs.FailedPrecondition) || !strings.Contains(err.Error(), "rootDisk") {
+		t.Errorf("create without the image disk = %v: either the simulator is too kind for this test, or the error does not name the field", err)
+	}
+}
+
+func TestAVCHThatIsBeingUpgradedPostponesChanges(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	id := w.start("machine-x")
+	w.sim.ApplianceSetUpdateInProgress(true)
+	s, spec, secret := w.SPI(), w.Spec(), w.Secret()
+	_, createErr := s.CreateMachine(t.Context(), "machine-y", spec, secret)
+	_, deleteErr := s.DeleteMachine(t.Context(), "machine-x", id, spec, secret)
+	_, stopErr := s.ShutDownMachine(t.Context(), "machine-x", id, spec, secret)
+	for what, err := range map[string]error{"create": createErr, "delete": deleteErr, "shutdown": stopErr} {
+		if !errdefs.Is(err, errdefs.Unavailable) || !strings.Contains(err.Error(), "UpdateInProgress") {
+			t.Errorf("%s = %v, want Unavailable that says why", what, err)
+		}
+	}
+	if _, _, err := s.GetMachineStatus(t.Context(), "machine-x", id, spec, secret); err != nil {
+		t.Errorf("status = %v: reading does no harm", err)
+	}
+	w.sim.ApplianceSetUpdateInProgress(false)
+	if _, err := s.CreateMachine(t.Context(), "machine-y", spec, secret); err != nil {
+		t.Errorf("create afterwards: %v", err)
+	}
+}
+
+func TestAChangeBySomebodyElseIsMetByAFreshRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	w.start("machine-x")
+	for _, kind := range []string{"ConcurrentAccess", "task:ConcurrentAccess", "InvalidState", "TaskInProgress"} {
+		w.sim.ClearFaults()
+		if err := w.sim.SetFault(vchsim.FaultRule{Method: "ReconfigVM_Task", Kind: kind, Count: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.SPI().ShutDownMachine(t.Context(), "machine-x", "", w.Spec(), w.Secret()); err != nil {
+			t.Errorf("shutdown with one %s: %v", kind, err)
+		}
+		if _, _, err := w.SPI().InitializeMachine(t.Context(), "machine-x", "", w.Spec(), w.Secret()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAForeignVMOfTheMachinesDisplayNameStopsCreateAndDelete(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	id, err := identity.New(w.VCH(), vchsim.Cluster, "machine-x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := types.VirtualMachineConfigSpec{
+		Name:  containervm.DisplayName(w.host.NameConvention, "machine-x", id.ContainerID),
+		Files: &types.VirtualMachineFileInfo{VmPathName: "[" + vchsim.Datastore + "]"},
+	}
+	ref := w.createVM(w.host.Folder, &spec)
+	w.foreign[ref] = true
+	before := w.Foreigners()
+	if _, err := w.SPI().CreateMachine(t.Context(), "machine-x", w.Spec(), w.Secret()); !errdefs.Is(err, errdefs.AlreadyExists) {
+		t.Errorf("create = %v, want AlreadyExists", err)
+	}
+	if _, err := w.SPI().DeleteMachine(t.Context(), "machine-x", "", w.Spec(), w.Secret()); !errdefs.Is(err, errdefs.FailedPrecondition) {
+		t.Errorf("delete = %v, want FailedPrecondition", err)
+	}
+	if fmt.Sprint(before) != fmt.Sprint(w.Foreigners()) {
+		t.Error("the foreign VM was touched")
+	}
+}
+
+func TestAVCHThatIsNotThereIsNeverNotFound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	{
+		spec := w.Spec()
+		spec.VCH.Name = "no-such-vch"
+		if _, _, err := w.SPI().GetMachineStatus(t.Context(), "machine-x", "", spec, w.Secret()); !errdefs.Is(err, errdefs.FailedPrecondition) {
+			t.Errorf("status = %v: NotFound would make MCM create a second VM", err)
+		}
+		if _, err := w.SPI().DeleteMachine(t.Context(), "machine-x", "", spec, w.Secret()); !errdefs.Is(err, errdefs.FailedPrecondition) {
+			t.Errorf("delete = %v: success would lose the VM", err)
+		}
+	}
+	spec := w.Spec()
+	spec.VCH.Datacenter = "no-such-dc"
+	if _, _, err := w.SPI().GetMachineStatus(t.Context(), "machine-x", "", spec, w.Secret()); !errdefs.Is(err, errdefs.FailedPrecondition) {
+		t.Errorf("status in an unknown datacenter = %v", err)
+	}
+}
+
+func TestVICCanReadOurVMs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	w.start("machine-x")
+	vm := w.vms()[w.vmOf("machine-x").Reference()]
+	cfg, err := guestinfo.DecodeExecutor(guestinfo.FromOptionValues(vch.Keys(vm.Config.ExtraConfig)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := cfg.Sessions[cfg.ID]
+	if session == nil || session.Started != "true" || session.Detail.StartTime == 0 || cfg.Version == nil || len(cfg.Networks) == 0 {
+		t.Errorf("configuration = %+v", cfg)
+	}
+}
