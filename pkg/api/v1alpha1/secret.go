@@ -64,7 +64,8 @@ func isMissingCredential(e *field.Error) bool {
 func secretPath() *field.Path { return field.NewPath("secret") }
 
 // ValidateSecret returns all faults of the data of a class's Secret; no value
-// of it is in them. With a nil spec only the keys for the connection to vCenter
+// of it is in them. Blanks and line breaks around a value do not count, but
+// for the password and userData. With a nil spec only the keys for the connection to vCenter
 // are judged: enough for calls that make nothing, which must work even when
 // what a new machine needs is missing. Keys that nobody asks for are allowed.
 func ValidateSecret(data map[string][]byte, spec *ProviderSpec) field.ErrorList {
@@ -88,6 +89,9 @@ func validateConnection(data map[string][]byte, path *field.Path) field.ErrorLis
 		{SecretPassword, MaxCredentialBytes, badCredential},
 	} {
 		at, value := path.Child(c.key), string(data[c.key])
+		if c.key != SecretPassword {
+			value = strings.TrimSpace(value)
+		}
 		switch {
 		case value == "":
 			errs = append(errs, field.Required(at, ""))
@@ -99,21 +103,21 @@ func validateConnection(data map[string][]byte, path *field.Path) field.ErrorLis
 			}
 		}
 	}
-	if insecure := string(data[SecretInsecure]); insecure != "" {
+	if insecure := strings.TrimSpace(string(data[SecretInsecure])); insecure != "" {
 		if _, err := strconv.ParseBool(insecure); err != nil {
 			errs = append(errs, field.Invalid(path.Child(SecretInsecure), redacted, "must be true or false"))
 		}
 	}
-	if thumbprint := string(data[SecretThumbprint]); thumbprint != "" && !thumbprintPattern.MatchString(thumbprint) {
+	if thumbprint := strings.TrimSpace(string(data[SecretThumbprint])); thumbprint != "" && !thumbprintPattern.MatchString(thumbprint) {
 		errs = append(errs, field.Invalid(path.Child(SecretThumbprint), redacted,
-			"must be a SHA-1 or SHA-256 thumbprint, 20 or 32 bytes in hexadecimal, with colons between them or without"))
+			"must be a SHA-1 or SHA-256 thumbprint, 20 or 32 bytes in hexadecimal, with or without colons"))
 	}
 	return append(errs, validateCABundle(data[SecretCABundle], path.Child(SecretCABundle))...)
 }
 
 var (
-	thumbprintPattern = regexp.MustCompile(`^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){19}((:?[0-9A-Fa-f]{2}){12})?$`) //nolint:gochecknoglobals // compiled once, never changed
-	hostPattern       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)                      //nolint:gochecknoglobals // compiled once, never changed
+	thumbprintPattern = regexp.MustCompile(`^[0-9A-Fa-f]{2}([: -]?[0-9A-Fa-f]{2}){19}(([: -]?[0-9A-Fa-f]{2}){12})?$`) //nolint:gochecknoglobals // compiled once, never changed
+	hostPattern       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)                              //nolint:gochecknoglobals // compiled once, never changed
 )
 
 // badHost says what is wrong with a host name, address, host:port or https URL, or "".
@@ -124,14 +128,20 @@ func badHost(s string) string {
 	}
 	text := s
 	if !strings.Contains(s, "://") {
+		if addr, err := netip.ParseAddr(s); err == nil && addr.Is6() {
+			return ""
+		}
 		if strings.ContainsAny(s, "/?#@") {
 			return must
 		}
 		text = "https://" + s
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return must
+	}
+	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
+		return must + "; http is for loopback addresses only"
 	}
 	if u.Path != "" && u.Path != "/" && u.Path != "/sdk" {
 		return must + "; its path can be /sdk only"
@@ -147,6 +157,11 @@ func badHost(s string) string {
 	return ""
 }
 
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && addr.IsLoopback())
+}
+
 func badCredential(s string) string {
 	if strings.ContainsAny(s, "\r\n") {
 		return "must not contain a line break; one at the end often comes from encoding with echo instead of echo -n"
@@ -155,7 +170,7 @@ func badCredential(s string) string {
 }
 
 func validateCABundle(bundle []byte, path *field.Path) field.ErrorList {
-	if len(bundle) == 0 {
+	if len(bytes.TrimSpace(bundle)) == 0 {
 		return nil
 	}
 	if len(bundle) > MaxCABundleBytes {

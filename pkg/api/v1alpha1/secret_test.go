@@ -55,6 +55,10 @@ func TestSecretsWithoutFault(t *testing.T) {
 		"a port":                   func(d secretData) { d["vsphereHost"] = []byte("10.0.0.1:8443") },
 		"IPv6 with a port":         func(d secretData) { d["vsphereHost"] = []byte("[fd00::1]:443") },
 		"a URL":                    func(d secretData) { d["vsphereHost"] = []byte("https://vc.example.org:443/sdk") },
+		"IPv6 without brackets":    func(d secretData) { d["vsphereHost"] = []byte("fd00::1") },
+		"http on loopback":         func(d secretData) { d["vsphereHost"] = []byte("http://127.0.0.1:8989/sdk") },
+		"line breaks at the end":   func(d secretData) { d["vsphereHost"], d["vsphereUsername"] = []byte("vc\n"), []byte("user\n") },
+		"a thumbprint of blanks":   func(d secretData) { d["vsphereThumbprint"] = []byte(strings.Repeat("0f ", 20)) },
 		"a name with underscores":  func(d secretData) { d["vsphereHost"] = []byte("vc_1") },
 		"insecure":                 func(d secretData) { d["vsphereInsecureSSL"] = []byte("true") },
 		"insecure left empty":      func(d secretData) { d["vsphereInsecureSSL"] = nil },
@@ -84,6 +88,7 @@ func TestMissingCredentialsAreUnauthenticated(t *testing.T) {
 		want   []string
 	}{
 		"no host":           {func(d secretData) { delete(d, "vsphereHost") }, []string{host}},
+		"a blank host":      {func(d secretData) { d["vsphereHost"] = []byte(" \n") }, []string{host}},
 		"an empty host":     {func(d secretData) { d["vsphereHost"] = []byte{} }, []string{host}},
 		"no user":           {func(d secretData) { delete(d, "vsphereUsername") }, []string{user}},
 		"no password":       {func(d secretData) { delete(d, "vspherePassword") }, []string{password}},
@@ -116,19 +121,19 @@ func TestMalformedSecretValuesAreInvalid(t *testing.T) {
 		key, value string
 		want       []string
 	}{
-		"a host by http":             {"vsphereHost", "http://planted", []string{"secret.vsphereHost: an https URL"}},
+		"a host by http":             {"vsphereHost", "http://PLANTED", []string{"secret.vsphereHost: http is for loopback"}},
 		"a host with a user":         {"vsphereHost", "https://user:PLANTED@vc", []string{"secret.vsphereHost: without user"}},
 		"a host with a path":         {"vsphereHost", "https://vc/PLANTED", []string{"secret.vsphereHost: path can be /sdk only"}},
 		"a host with a query":        {"vsphereHost", "https://vc/sdk?PLANTED", []string{"secret.vsphereHost: an https URL"}},
 		"a host and a path":          {"vsphereHost", "vc/PLANTED", []string{"secret.vsphereHost: an https URL"}},
 		"a host with a blank":        {"vsphereHost", "PLANTED vc", []string{"secret.vsphereHost: an https URL"}},
-		"a host and a line break":    {"vsphereHost", "PLANTED\n", []string{"secret.vsphereHost: one line"}},
+		"a host and a line break":    {"vsphereHost", "PLANTED\nx", []string{"secret.vsphereHost: one line"}},
 		"a host's port beyond":       {"vsphereHost", "PLANTED:65536", []string{"secret.vsphereHost: between 1 and 65535"}},
 		"a host's port 0":            {"vsphereHost", "PLANTED:0", []string{"secret.vsphereHost: between 1 and 65535"}},
-		"IPv6 without brackets":      {"vsphereHost", "fd00::1", []string{"secret.vsphereHost: an https URL"}},
+		"IPv6 that is none":          {"vsphereHost", "fd00::1::2", []string{"secret.vsphereHost: an https URL"}},
 		"a long host":                {"vsphereHost", strings.Repeat(planted, 100), []string{"secret.vsphereHost: Too long"}},
 		"a URL without host":         {"vsphereHost", "https://", []string{"secret.vsphereHost: an https URL"}},
-		"a user with a line break":   {"vsphereUsername", "PLANTED\n", []string{"secret.vsphereUsername: echo -n"}},
+		"a user with a line break":   {"vsphereUsername", "PLANTED\nx", []string{"secret.vsphereUsername: echo -n"}},
 		"a long user":                {"vsphereUsername", strings.Repeat(planted, 200), []string{"secret.vsphereUsername: Too long"}},
 		"a password with line break": {"vspherePassword", "PLANTED\r\n", []string{"secret.vspherePassword: echo -n"}},
 		"a password with NUL":        {"vspherePassword", "PLANTED\x00", []string{"secret.vspherePassword: NUL"}},
