@@ -1,0 +1,365 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vcenter
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
+	"k8s.io/klog/v2"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+)
+
+// locale of vCenter's messages, whatever the user's setting is.
+const locale = "en_US"
+
+// errEnded says that a session was logged out by us.
+var errEnded = errors.New("the session was closed") //nolint:gochecknoglobals // a sentinel
+
+// session is one login in one vCenter, from the first to the logout.
+type session struct {
+	pool *Pool
+	to   *target
+	key  [sha256.Size]byte
+	soap *soap.Client
+	jar  *cookies
+	// inner is the chain without renewal.
+	inner soap.RoundTripper
+
+	flights singleflight.Group
+	// turn holds one token: who has it logs in or out.
+	turn chan struct{}
+	// done is closed when the session ends.
+	done chan struct{}
+
+	mu sync.Mutex
+	// client is nil until the first login.
+	client *Client
+	// logins counts the successful logins.
+	logins int
+	ended  bool
+	// refused is what vCenter said of the credentials, valid until refusedUntil.
+	refused      error
+	refusedUntil time.Time
+	// used is when somebody needed the session, called when a request was made.
+	used, called time.Time
+}
+
+func newSession(p *Pool, to *target, key [sha256.Size]byte) (*session, error) {
+	s := &session{
+		pool: p, to: to, key: key,
+		soap: soap.NewClient(to.url, to.Insecure),
+		turn: make(chan struct{}, 1),
+		done: make(chan struct{}),
+		used: p.opts.Clock.Now(),
+	}
+	if err := configureTransport(s.soap.DefaultTransport(), to, p.opts.MaxConcurrent); err != nil {
+		return nil, err
+	}
+	s.jar = &cookies{}
+	s.jar.clear()
+	s.soap.Jar = s.jar
+	s.soap.UserAgent = p.opts.UserAgent
+	s.soap.Namespace = "urn:" + vim25.Namespace
+	// A redirect could carry the credentials elsewhere.
+	s.soap.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+	rt := observe(s.soap, p.opts.Clock, p.opts.Observer)
+	if p.opts.Middleware != nil {
+		rt = p.opts.Middleware(rt)
+	}
+	rt = bound(rt, to.host(), p.opts.CallTimeout)
+	s.inner = throttle(rt, semaphore.NewWeighted(int64(p.opts.MaxConcurrent)))
+	return s, nil
+}
+
+// open returns the session's client and logs in if nobody did yet.
+func (s *session) open(ctx context.Context) (*Client, error) {
+	client, logins, err := s.touch()
+	if err != nil || client != nil {
+		return client, err
+	}
+	if err := s.login(ctx, logins); err != nil {
+		return nil, err
+	}
+	client, _, err = s.touch()
+	return client, err
+}
+
+func (s *session) endedError() error {
+	return errdefs.Wrap(errdefs.Unavailable, errEnded, "vCenter %s", s.to.host())
+}
+
+// touch notes that the session is needed.
+func (s *session) touch() (*Client, int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil, 0, s.endedError()
+	}
+	s.used = s.pool.opts.Clock.Now()
+	return s.client, s.logins, nil
+}
+
+// RoundTrip is the outermost layer: it renews the session when vCenter does not
+// know it any more, and repeats the call once.
+func (s *session) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
+	_, logins, err := s.touch()
+	if err != nil {
+		return err
+	}
+	return s.call(ctx, req, res, logins)
+}
+
+func (s *session) call(ctx context.Context, req, res soap.HasFault, logins int) error {
+	s.mu.Lock()
+	s.called = s.pool.opts.Clock.Now()
+	s.mu.Unlock()
+	err := s.inner.RoundTrip(ctx, req, res)
+	if !unauthenticated(err, res) {
+		return err
+	}
+	if err := s.login(ctx, logins); err != nil {
+		return err
+	}
+	reset(res)
+	return s.inner.RoundTrip(ctx, req, res)
+}
+
+// login logs in unless somebody did so since the caller saw the given number of
+// logins. All who ask at the same time share one login, which goes on when a
+// caller gives up.
+func (s *session) login(ctx context.Context, seen int) error {
+	flight := s.flights.DoChan(strconv.Itoa(seen), func() (any, error) {
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.pool.opts.CallTimeout)
+		defer cancel()
+		return nil, s.renew(detached, seen)
+	})
+	select {
+	case <-ctx.Done():
+		return Convert(ctx.Err(), "log in to vCenter %s", s.to.host())
+	case result := <-flight:
+		return result.Err
+	}
+}
+
+// renew is the one login of all who wait.
+func (s *session) renew(ctx context.Context, seen int) error {
+	if err := s.take(ctx); err != nil {
+		return Convert(err, "log in to vCenter %s", s.to.host())
+	}
+	defer s.leave()
+	s.mu.Lock()
+	client, logins, ended := s.client, s.logins, s.ended
+	refused, until := s.refused, s.refusedUntil
+	s.mu.Unlock()
+	switch {
+	case ended:
+		return s.endedError()
+	case logins != seen:
+		return nil
+	case refused != nil && s.pool.opts.Clock.Now().Before(until):
+		return errdefs.Wrap(errdefs.Unauthenticated, refused, "the credentials are not tried again before %s, lest vCenter locks the account; a changed secret is tried at once",
+			until.UTC().Format(time.TimeOnly+" MST"))
+	}
+	content, err := s.connect(ctx, client)
+	if err == nil && client != nil && s.discard(ctx, client) {
+		return nil // the session is alive; only that one call was refused
+	}
+	if err == nil {
+		_, err = methods.Login(ctx, s.inner, &types.Login{
+			This: *content.SessionManager, UserName: s.to.Username, Password: s.to.Password, Locale: locale,
+		})
+	}
+	if err != nil {
+		err = Convert(err, "log in to vCenter %s as %s", s.to.host(), s.to.Username)
+	}
+	s.loggedIn(ctx, content, err)
+	return err
+}
+
+// connect learns what vCenter is, at the first login.
+func (s *session) connect(ctx context.Context, client *Client) (types.ServiceContent, error) {
+	if client != nil {
+		return client.vim.ServiceContent, nil
+	}
+	v, err := negotiate(ctx, s.soap)
+	if err != nil {
+		return types.ServiceContent{}, err
+	}
+	s.soap.Version = v
+	content, err := methods.GetServiceContent(ctx, s.inner)
+	if err == nil && content.SessionManager == nil {
+		err = errdefs.New(errdefs.FailedPrecondition, "%s is no vCenter: it has no session manager", s.to.host())
+	}
+	return content, err
+}
+
+// discard prepares the renewal of a session: it answers true if vCenter still
+// knows the session, and otherwise forgets its cookie, because a login with a
+// live session's cookie is refused as if the password were wrong.
+func (s *session) discard(ctx context.Context, client *Client) (alive bool) {
+	vim := *client.vim
+	vim.RoundTripper = s.inner
+	var manager mo.SessionManager
+	err := property.DefaultCollector(&vim).RetrieveOne(ctx, *vim.ServiceContent.SessionManager, []string{"currentSession"}, &manager)
+	if err == nil && manager.CurrentSession != nil {
+		return true
+	}
+	if err != nil {
+		// Nobody knows: at least do not leave it behind.
+		if _, err := methods.Logout(ctx, s.inner, &types.Logout{This: *vim.ServiceContent.SessionManager}); err != nil {
+			klog.FromContext(ctx).V(4).Info("Could not log out a session before renewing it", "vcenter", s.to.host(), "reason", err.Error())
+		}
+	}
+	s.jar.clear()
+	return false
+}
+
+// loggedIn records how a login ended.
+func (s *session) loggedIn(ctx context.Context, content types.ServiceContent, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.pool.opts.Clock.Now()
+	if err != nil {
+		if hasFault(err, "InvalidLogin") {
+			s.refused, s.refusedUntil = err, now.Add(refusedFor)
+		}
+		return
+	}
+	s.logins++
+	s.refused, s.used, s.called = nil, now, now
+	klog.FromContext(ctx).Info("Logged in to vCenter", "vcenter", s.to.host(), "user", s.to.Username,
+		"version", content.About.Version, "apiVersion", s.soap.Version, "renewed", s.client != nil)
+	if s.client == nil {
+		s.client = &Client{session: s, vim: &vim25.Client{Client: s.soap, ServiceContent: content, RoundTripper: s}}
+		go s.keepAlive(context.WithoutCancel(ctx))
+	}
+}
+
+// take waits for the turn to log in or out.
+func (s *session) take(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *session) leave() { <-s.turn }
+
+// keepAlive touches a quiet session, and ends it when nobody uses it any more.
+func (s *session) keepAlive(ctx context.Context) {
+	ticker := s.pool.opts.Clock.NewTicker(s.pool.opts.KeepAlive)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.done:
+			return
+		case <-ticker.C():
+		}
+		s.mu.Lock()
+		now := s.pool.opts.Clock.Now()
+		idle, quiet, logins := now.Sub(s.used), now.Sub(s.called), s.logins
+		s.mu.Unlock()
+		switch {
+		case idle >= idleFactor*s.pool.opts.KeepAlive:
+			s.pool.forget(s)
+			limited, cancel := context.WithTimeout(ctx, s.pool.opts.CallTimeout)
+			err := s.end(limited)
+			cancel()
+			klog.FromContext(ctx).V(2).Info("Closed an idle session", "vcenter", s.to.host(), "user", s.to.Username, "loggedOut", err == nil)
+			return
+		case quiet >= s.pool.opts.KeepAlive/2:
+			s.ping(ctx, logins)
+		}
+	}
+}
+
+// ping is a call that keeps the session alive; it renews it if need be.
+func (s *session) ping(ctx context.Context, logins int) {
+	var req, res methods.CurrentTimeBody
+	req.Req = &types.CurrentTime{This: vim25.ServiceInstance}
+	if err := s.call(ctx, &req, &res, logins); err != nil {
+		klog.FromContext(ctx).V(2).Info("Could not keep a session alive", "vcenter", s.to.host(), "user", s.to.Username, "reason", err.Error())
+	}
+}
+
+// forgettable reports that the session never came to be and nobody waits for it.
+func (s *session) forgettable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.client == nil && s.pool.opts.Clock.Since(s.used) > max(refusedFor, s.pool.opts.CallTimeout)
+}
+
+// end logs the session out for good; every later call on it fails.
+func (s *session) end(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.ended {
+		s.ended = true
+		close(s.done)
+	}
+	s.mu.Unlock()
+	if err := s.take(ctx); err != nil { // a login may be under way
+		return Convert(err, "log out of vCenter %s", s.to.host())
+	}
+	defer s.leave()
+	defer s.soap.CloseIdleConnections()
+	s.mu.Lock()
+	client := s.client
+	s.client = nil
+	s.mu.Unlock()
+	if client == nil {
+		return nil
+	}
+	_, err := methods.Logout(ctx, s.inner, &types.Logout{This: *client.vim.ServiceContent.SessionManager})
+	if hasFault(err, "NotAuthenticated") {
+		return nil // vCenter had ended it before
+	}
+	return Convert(err, "log out of vCenter %s", s.to.host())
+}
+
+// cookies is a cookie jar that can be emptied while it is in use.
+type cookies struct {
+	mu  sync.RWMutex
+	jar http.CookieJar
+}
+
+func (c *cookies) clear() {
+	jar, _ := cookiejar.New(nil) // fails never without options
+	c.mu.Lock()
+	c.jar = jar
+	c.mu.Unlock()
+}
+
+// SetCookies implements http.CookieJar.
+func (c *cookies) SetCookies(u *url.URL, all []*http.Cookie) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	c.jar.SetCookies(u, all)
+}
+
+// Cookies implements http.CookieJar.
+func (c *cookies) Cookies(u *url.URL) []*http.Cookie {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.jar.Cookies(u)
+}
