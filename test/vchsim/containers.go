@@ -89,6 +89,22 @@ func (s *Sim) makeForeign() error {
 
 // makeContainer makes a container VM as VIC's port layer does (lib/portlayer/exec/commit.go:33-105).
 func (s *Sim) makeContainer(c container) (*simulator.VirtualMachine, error) {
+	spec, err := s.containerSpec(c)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := s.makeVM(c.vch.folder, c.vch.pool, spec)
+	if err != nil {
+		return nil, err
+	}
+	if c.disabled {
+		vm.DisabledMethod = append(vm.DisabledMethod, "Destroy_Task")
+	}
+	return vm, nil
+}
+
+func (s *Sim) containerSpec(c container) (types.VirtualMachineConfigSpec, error) {
+	var spec types.VirtualMachineConfigSpec
 	if c.vmName == "" {
 		c.vmName = c.name + "-" + c.id[:identity.ShortLength]
 	}
@@ -98,33 +114,26 @@ func (s *Sim) makeContainer(c container) (*simulator.VirtualMachine, error) {
 	if c.bios == "" {
 		appliance, err := uuid.Parse(c.vch.uuid)
 		if err != nil {
-			return nil, fmt.Errorf("make container %s: %w", c.name, err)
+			return spec, fmt.Errorf("make container %s: %w", c.name, err)
 		}
 		c.bios = uuid.NewSHA1(appliance, []byte(c.id)).String()
 	}
 	keys, err := s.containerKeys(c)
 	if err != nil {
-		return nil, err
+		return spec, err
 	}
 	dir, vmx := dsPath(c.id), dsPath(c.id, c.id+".vmx")
 	if s.places.vsan {
 		dir, vmx = dsPath(c.vmName), dsPath("")
 	}
-	vm, err := s.makeVM(c.vch.folder, c.vch.pool, types.VirtualMachineConfigSpec{
+	return types.VirtualMachineConfigSpec{
 		Name: c.vmName, Uuid: c.bios, GuestId: "otherGuest64",
 		AlternateGuestName: "Photon - Container v1.5.7, 21000, 9489f63",
 		Files:              &types.VirtualMachineFileInfo{VmPathName: vmx},
 		NumCPUs:            2, MemoryMB: 2048,
 		DeviceChange: s.containerDevices(c, dir),
 		ExtraConfig:  options(keys),
-	})
-	if err != nil {
-		return nil, err
-	}
-	if c.disabled {
-		vm.DisabledMethod = append(vm.DisabledMethod, "Destroy_Task")
-	}
-	return vm, nil
+	}, nil
 }
 
 func (s *Sim) containerKeys(c container) (map[string]string, error) {

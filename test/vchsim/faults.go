@@ -212,8 +212,8 @@ func (i *injector) strike(method string, transport bool) string {
 	return ""
 }
 
-// fault makes the vSphere fault of a kind, without its task prefix.
-func fault(kind string, on types.ManagedObjectReference) types.BaseMethodFault {
+// newFault makes the vSphere fault of a kind, without its task prefix.
+func newFault(kind string, on types.ManagedObjectReference) types.BaseMethodFault {
 	return vimFaults()[strings.TrimPrefix(kind, taskPrefix)](on)
 }
 

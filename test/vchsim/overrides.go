@@ -71,14 +71,14 @@ func (s *Sim) intercept(ctx *simulator.Context, method *simulator.Method) (mo.Re
 		if ctx.Session == nil {
 			return nil, nil // vcsim refuses the call
 		}
-		method.Body = &failedCall{method: method.Name, on: method.This, fault: fault(kind, method.This)}
+		method.Body = &failedCall{method: method.Name, on: method.This, fault: newFault(kind, method.This)}
 		method.Name, method.This = "FailInTask", s.calls.Self
 		return nil, nil
 	case kind == "NotAuthenticated" && ctx.Session != nil:
 		s.terminate(ctx.Session.Key) // or the client could not log in again: it would be logged in
 		fallthrough
 	case kind != "":
-		return nil, fault(kind, method.This)
+		return nil, newFault(kind, method.This)
 	}
 	if method.Name == "WaitForUpdatesEx" {
 		s.calls.boundWait(ctx, method)
