@@ -8,9 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net/http"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/process"
@@ -74,40 +72,20 @@ func (c *Cluster) start(ctx context.Context, name, health string, args ...string
 		return err
 	}
 	c.processes = append(c.processes, p)
-	client, err := c.healthClient(health)
+	trust, err := c.trust()
 	if err != nil {
 		return err
 	}
-	return p.WaitReady(ctx, func(ctx context.Context) error { return healthy(ctx, client, health) })
+	return p.WaitReady(ctx, process.HTTP(health, trust))
 }
 
-// healthClient speaks plain HTTP or, with the admin's certificate, HTTPS.
-func (c *Cluster) healthClient(url string) (*http.Client, error) {
-	transport := &http.Transport{DisableKeepAlives: true}
-	if strings.HasPrefix(url, "https:") {
-		certificate, err := tls.X509KeyPair(c.admin.CertData, c.admin.KeyData)
-		if err != nil {
-			return nil, fmt.Errorf("load the admin's certificate: %w", err)
-		}
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(c.authority.cert)
-		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{certificate}}
-	}
-	return &http.Client{Transport: transport, Timeout: 5 * time.Second}, nil
-}
-
-func healthy(ctx context.Context, client *http.Client, url string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+// trust is for clients of the cluster's servers, with the admin's certificate.
+func (c *Cluster) trust() (*tls.Config, error) {
+	certificate, err := tls.X509KeyPair(c.admin.CertData, c.admin.KeyData)
 	if err != nil {
-		return fmt.Errorf("make a request for %s: %w", url, err)
+		return nil, fmt.Errorf("load the admin's certificate: %w", err)
 	}
-	response, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close() //nolint:errcheck // nothing is read from it
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("get %s: %s", url, response.Status)
-	}
-	return nil
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(c.authority.cert)
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{certificate}}, nil
 }

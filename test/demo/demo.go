@@ -1,0 +1,303 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/cluster"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/process"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/stack"
+)
+
+// namespace is where MCM, the driver and the samples live.
+const namespace = "machines"
+
+// order is that in which the samples are applied, and deleted from behind.
+func order() []string {
+	return []string{"Secret", "MachineClass", "Machine", "MachineSet", "MachineDeployment"}
+}
+
+// demo is one run.
+type demo struct {
+	narrator
+	dir  string
+	kept bool
+
+	programs *stack.Programs
+	cluster  *cluster.Cluster
+	stack    *stack.Stack
+	samples  map[string]*unstructured.Unstructured
+	before   *stack.Inventory
+	told     map[string]string // the machines' states that were told last
+}
+
+func (d *demo) play(ctx context.Context) error {
+	type step struct {
+		title string
+		do    func(context.Context) error
+	}
+	steps := []step{
+		{"Build what is needed (the control plane only the first time: 4 to 10 minutes)", d.build},
+		{"Start a Kubernetes control plane on loopback", d.startCluster},
+		{"Start a simulated vCenter with a Virtual Container Host", d.startVCenter},
+		{"Start MCM and this provider with the rights of the manifests in kubernetes/", d.startControllers},
+		{"Apply the samples: a Machine, a MachineSet and a MachineDeployment", d.apply},
+		{"Look at what they have become", d.look},
+		{"Scale the MachineDeployment up", d.scaleUp},
+	}
+	if !d.kept {
+		steps = append(steps,
+			step{"Scale the MachineDeployment down (MCM takes 20 to 35 seconds for a machine)", d.scaleDown},
+			step{"Delete everything that was applied", d.remove})
+	}
+	for i, s := range steps {
+		d.title(i+1, len(steps)+1, s.title)
+		if err := s.do(ctx); err != nil {
+			return err
+		}
+	}
+	if d.kept {
+		d.title(len(steps)+1, len(steps)+1, "Everything stays as it is")
+	} else {
+		d.title(len(steps)+1, len(steps)+1, "Stop everything")
+	}
+	return nil
+}
+
+func (d *demo) build(ctx context.Context) error {
+	bin := filepath.Join(d.dir, "bin")
+	var err error
+	d.programs, err = stack.Build(ctx, d, bin, os.Getenv("E2E_CONTROLPLANE_DIR"))
+	return err
+}
+
+func (d *demo) startCluster(ctx context.Context) error {
+	dir, err := d.subdir("cluster")
+	if err != nil {
+		return err
+	}
+	if d.cluster, err = cluster.Start(ctx, cluster.Options{Programs: d.programs.ControlPlane, Dir: dir}); err != nil {
+		return err
+	}
+	d.running(d.cluster.Processes())
+	crds, err := cluster.ReadManifests(d.programs.CRDs)
+	if err != nil {
+		return err
+	}
+	if err := d.cluster.Apply(ctx, crds...); err != nil {
+		return err
+	}
+	d.say("the API server is %s; MCM's resource definitions are installed", d.cluster.Server())
+	return nil
+}
+
+func (d *demo) startVCenter(ctx context.Context) error {
+	dir, err := d.subdir("stack")
+	if err != nil {
+		return err
+	}
+	d.stack, err = stack.Start(ctx, stack.Options{
+		Programs: d.programs, Cluster: d.cluster, Dir: dir, Namespace: namespace, Join: true, NoControllers: true,
+		VCHSimArgs: []string{"--vms=20"},
+	})
+	if err != nil {
+		return err
+	}
+	d.running(d.stack.Processes())
+	vcenter := d.stack.VCenter()
+	if d.before, err = vcenter.Inventory(ctx); err != nil {
+		return err
+	}
+	d.say("vCenter is %s; its datacenter %s holds the VCH %s and %d VMs, none of them ours", vcenter.URL, vcenter.Datacenter, vcenter.VCH, len(d.before.VMs))
+	return d.writeSamples()
+}
+
+// writeSamples writes the samples, completed for this VCH, as files for kubectl and vchctl.
+func (d *demo) writeSamples() error {
+	var err error
+	if d.samples, err = d.stack.Samples(); err != nil {
+		return err
+	}
+	for kind, sample := range d.samples {
+		content, err := yaml.Marshal(sample.Object)
+		if err != nil {
+			return fmt.Errorf("encode the sample %s: %w", kind, err)
+		}
+		if err := os.WriteFile(d.sampleFile(kind), content, 0o600); err != nil {
+			return fmt.Errorf("write the sample %s: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+func (d *demo) sampleFile(kind string) string {
+	return filepath.Join(d.dir, strings.ToLower(kind)+".yaml")
+}
+
+func (d *demo) startControllers(ctx context.Context) error {
+	if err := d.stack.StartControllers(ctx); err != nil {
+		return err
+	}
+	d.running(d.stack.Processes()[1:])
+	return nil
+}
+
+func (d *demo) apply(ctx context.Context) error {
+	for _, kind := range order() {
+		if err := d.kubectl(ctx, "apply", "-f", d.sampleFile(kind)); err != nil {
+			return err
+		}
+	}
+	return d.watch(ctx, 1+d.replicas("MachineSet")+d.replicas("MachineDeployment"))
+}
+
+func (d *demo) look(ctx context.Context) error {
+	if err := d.kubectl(ctx, "get", "machinedeployments,machinesets,machines"); err != nil {
+		return err
+	}
+	if err := d.kubectl(ctx, "get", "nodes"); err != nil {
+		return err
+	}
+	if err := d.listMachines(ctx); err != nil {
+		return err
+	}
+	machine := d.samples["Machine"].GetName()
+	d.say("")
+	d.say("What VIC's init reads in the VM of %s, decoded:", machine)
+	return d.vchctl(ctx, 40, "guestinfo", "decode", "--vm", machine)
+}
+
+func (d *demo) scaleUp(ctx context.Context) error {
+	return d.scale(ctx, d.replicas("MachineDeployment")+1)
+}
+
+func (d *demo) scaleDown(ctx context.Context) error {
+	if err := d.scale(ctx, 1); err != nil {
+		return err
+	}
+	return d.listMachines(ctx)
+}
+
+func (d *demo) scale(ctx context.Context, replicas int64) error {
+	name := "machinedeployment/" + d.samples["MachineDeployment"].GetName()
+	if err := d.kubectl(ctx, "scale", name, fmt.Sprintf("--replicas=%d", replicas)); err != nil {
+		return err
+	}
+	return d.watch(ctx, 1+d.replicas("MachineSet")+replicas)
+}
+
+// replicas is the number of machines in a sample.
+func (d *demo) replicas(kind string) int64 {
+	replicas, _, _ := unstructured.NestedInt64(d.samples[kind].Object, "spec", "replicas")
+	return replicas
+}
+
+func (d *demo) remove(ctx context.Context) error {
+	for _, kind := range slices.Backward(order()) {
+		if kind == "MachineClass" { // the last machine needs its class to go
+			if err := d.watch(ctx, 0); err != nil {
+				return err
+			}
+		}
+		if err := d.kubectl(ctx, "delete", "--wait=false", "-f", d.sampleFile(kind)); err != nil {
+			return err
+		}
+	}
+	if err := d.kubectl(ctx, "get", "nodes"); err != nil {
+		return err
+	}
+	if err := d.listMachines(ctx); err != nil {
+		return err
+	}
+	vcenter := d.stack.VCenter()
+	after, err := vcenter.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.before.Equal(after); err != nil {
+		return fmt.Errorf("the vCenter is not as it was before: %w", err)
+	}
+	d.say("the vCenter holds the same %d VMs and %d files and directories as before", len(after.VMs), len(after.Files))
+	return nil
+}
+
+func (d *demo) kubectl(ctx context.Context, args ...string) error {
+	return d.show(ctx, 0, d.programs.Tool(stack.Kubectl), append([]string{"--kubeconfig=" + d.cluster.AdminKubeconfig(), "--namespace=" + namespace}, args...)...)
+}
+
+func (d *demo) listMachines(ctx context.Context) error {
+	return d.vchctl(ctx, 0, "machines", "ls")
+}
+
+func (d *demo) vchctl(ctx context.Context, lines int, args ...string) error {
+	return d.show(ctx, lines, d.programs.Path(stack.VCHCtl), append(args, d.vchctlFlags()...)...)
+}
+
+func (d *demo) vchctlFlags() []string {
+	vcenter := d.stack.VCenter()
+	return []string{"--secret-file=" + d.sampleFile("Secret"), "--datacenter=" + vcenter.Datacenter, "--vch=" + vcenter.VCH}
+}
+
+func (d *demo) subdir(name string) (string, error) {
+	dir := filepath.Join(d.dir, name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make a directory: %w", err)
+	}
+	return dir, nil
+}
+
+func (d *demo) running(processes []*process.Process) {
+	for _, p := range processes {
+		d.say("%-27s runs with pid %d", p.Name(), p.PID())
+	}
+}
+
+// end stops everything, proves that it has ended, and removes all files.
+func (d *demo) end() error {
+	if d.stack != nil {
+		d.stack.Stop()
+	}
+	if d.cluster != nil {
+		d.cluster.Stop()
+	}
+	left, err := processesOf(d.dir)
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("still running: %s", strings.Join(left, "; "))
+	}
+	err = errors.Join(err, os.RemoveAll(d.dir))
+	if err == nil {
+		d.say("nothing is left running, and all temporary files are removed")
+	}
+	return err
+}
+
+// processesOf lists the processes, other than this one, whose command lines
+// mention the directory: all that a demo starts has files in it.
+func processesOf(dir string) ([]string, error) {
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return nil, fmt.Errorf("list the processes: %w", err)
+	}
+	var found []string
+	for _, file := range files {
+		pid := filepath.Base(filepath.Dir(file))
+		content, err := os.ReadFile(file) //nolint:gosec // of the kernel
+		if err != nil || pid == fmt.Sprint(os.Getpid()) || !bytes.Contains(content, []byte(dir)) {
+			continue // a process that has just ended is no error
+		}
+		found = append(found, pid+" "+strings.ReplaceAll(strings.TrimRight(string(content), "\x00"), "\x00", " "))
+	}
+	return found, nil
+}

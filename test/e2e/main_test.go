@@ -1,0 +1,105 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/onsi/gomega"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/cluster"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/process"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/stack"
+)
+
+// patience is how long anything may take. MCM needs 20 to 35 seconds to delete a
+// machine; on a busy computer everything takes a few times as long.
+const patience = 4 * time.Minute
+
+// shared is what all tests share.
+var shared struct {
+	programs *stack.Programs
+	cluster  *cluster.Cluster
+}
+
+func TestMain(m *testing.M) {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code, err := run(ctx, m)
+	cancel()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// run makes what the tests share, runs them, and removes it again.
+func run(ctx context.Context, m *testing.M) (code int, err error) {
+	dir, err := os.MkdirTemp("", "vch-e2e-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	if shared.programs, err = stack.Build(ctx, os.Stderr, filepath.Join(dir, "bin"), os.Getenv("E2E_CONTROLPLANE_DIR")); err != nil {
+		return 1, err
+	}
+	state := filepath.Join(dir, "cluster")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		return 1, err
+	}
+	if shared.cluster, err = cluster.Start(ctx, cluster.Options{Programs: shared.programs.ControlPlane, Dir: state}); err != nil {
+		return 1, err
+	}
+	defer shared.cluster.Stop()
+	crds, err := cluster.ReadManifests(shared.programs.CRDs)
+	if err != nil {
+		return 1, err
+	}
+	if err := shared.cluster.Apply(ctx, crds...); err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}
+
+// install makes an installation of the test's own. When the test has failed, the
+// ends of its logs are shown.
+func install(t *testing.T, namespace string, options stack.Options) *stack.Stack {
+	t.Helper()
+	options.Programs, options.Cluster = shared.programs, shared.cluster
+	options.Dir, options.Namespace = t.TempDir(), namespace
+	s, err := stack.Start(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, p := range s.Processes() {
+				t.Logf("the end of the log of %s:\n%s", p.Name(), process.Tail(p.LogFile(), 40))
+			}
+		}
+		s.Stop()
+	})
+	return s
+}
+
+// eventually repeats check until it passes. It gives up early when a program of
+// the installation has ended.
+func eventually(t *testing.T, s *stack.Stack, what string, check func(g gomega.Gomega)) {
+	t.Helper()
+	start := time.Now()
+	gomega.NewWithT(t).Eventually(func(g gomega.Gomega) {
+		if err := s.Err(); err != nil {
+			gomega.StopTrying("a program has ended").Wrap(err).Now()
+		}
+		check(g)
+	}).WithContext(t.Context()).WithTimeout(patience).WithPolling(200*time.Millisecond).Should(gomega.Succeed(), what)
+	t.Logf("%5.1f s until %s", time.Since(start).Seconds(), what)
+}

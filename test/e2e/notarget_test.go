@@ -1,0 +1,92 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"testing"
+
+	machinev1 "github.com/gardener/machine-controller-manager/pkg/apis/machine/v1alpha1"
+	"github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/stack"
+)
+
+func TestMachinesWithoutATargetCluster(t *testing.T) {
+	t.Parallel()
+	s := install(t, "no-target", stack.Options{})
+	setup(t, s)
+	vcenter := s.VCenter()
+	before, err := vcenter.Inventory(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("group", func(t *testing.T) {
+		t.Run("a Machine becomes available with its addresses", func(t *testing.T) { t.Parallel(); addressedMachine(t, s) })
+		t.Run("a MachineDeployment rolls", func(t *testing.T) { t.Parallel(); rolledWithoutNodes(t, s) })
+	})
+	t.Run("afterwards the vCenter is as it was before", func(t *testing.T) {
+		after, err := vcenter.Inventory(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := before.Equal(after); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("the service account of the manifests had all the rights that it needed", func(t *testing.T) {
+		for _, event := range refused(t, "system:serviceaccount:"+s.Namespace()+":") {
+			t.Errorf("refused: %s", event)
+		}
+	})
+}
+
+func addressedMachine(t *testing.T, s *stack.Stack) {
+	const name = "addressed-machine"
+	ctx, machines := t.Context(), s.Machines.Machines(s.Namespace())
+	if _, err := machines.Create(ctx, machine(name), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, s, "the machine is available and has addresses", func(g gomega.Gomega) {
+		found, err := machines.Get(ctx, name, metav1.GetOptions{})
+		g.Expect(err).NotTo(gomega.HaveOccurred())
+		g.Expect(found.Status.CurrentStatus.Phase).To(gomega.Equal(machinev1.MachineAvailable), found.Status.LastOperation.Description)
+		types := map[corev1.NodeAddressType]bool{}
+		for _, address := range found.Status.Addresses {
+			types[address.Type] = true
+		}
+		g.Expect(types).To(gomega.And(gomega.HaveKey(corev1.NodeInternalIP), gomega.HaveKey(corev1.NodeHostName)))
+	})
+	if err := machines.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, s, "the machine is gone", func(g gomega.Gomega) {
+		_, err := machines.Get(ctx, name, metav1.GetOptions{})
+		g.Expect(apierrors.IsNotFound(err)).To(gomega.BeTrue(), "machine: %v", err)
+	})
+}
+
+func rolledWithoutNodes(t *testing.T, s *stack.Stack) {
+	const name = "nodeless-deployment"
+	ctx, deployments := t.Context(), s.Machines.MachineDeployments(s.Namespace())
+	if _, err := deployments.Create(ctx, machineDeployment(name, 1), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, s, "1 machine is available", available(ctx, s, name, 1))
+	changeDeployment(ctx, t, s, name, func(d *machinev1.MachineDeployment) { d.Spec.Replicas = 3 })
+	eventually(t, s, "3 machines are available", available(ctx, s, name, 3))
+	changeDeployment(ctx, t, s, name, func(d *machinev1.MachineDeployment) { d.Spec.Template.Spec.Class.Name = secondClass })
+	eventually(t, s, "all 3 machines are of the second class", rolledOut(ctx, s, name, 3))
+	changeDeployment(ctx, t, s, name, func(d *machinev1.MachineDeployment) { d.Spec.Replicas = 0 })
+	eventually(t, s, "no machine is left", available(ctx, s, name, 0))
+	if err := deployments.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, s, "the deployment is gone", func(g gomega.Gomega) {
+		_, err := deployments.Get(ctx, name, metav1.GetOptions{})
+		g.Expect(apierrors.IsNotFound(err)).To(gomega.BeTrue(), "deployment: %v", err)
+	})
+}

@@ -1,0 +1,221 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package stack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	machineclient "github.com/gardener/machine-controller-manager/pkg/client/clientset/versioned/typed/machine/v1alpha1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/cluster"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/process"
+)
+
+// startTimeout is how long one program may take until it is ready.
+const startTimeout = 2 * time.Minute
+
+// stopTimeout is how long the simulated vCenter may take to end the nodes.
+const stopTimeout = 20 * time.Second
+
+// Options say what to install.
+type Options struct {
+	Programs *Programs
+	// Cluster is the control cluster, and the target cluster if Join is set.
+	Cluster *cluster.Cluster
+	// Dir is an existing, empty directory for logs and kubeconfigs.
+	Dir string
+	// Namespace is made for the installation.
+	Namespace string
+	// Join makes machines join the cluster. At most one installation of a
+	// cluster can do that: MCM takes all nodes for its own.
+	Join bool
+	// VCHSimArgs are further flags of the simulated vCenter.
+	VCHSimArgs []string
+	// NoControllers leaves MCM and the machine-controller out; StartControllers
+	// can start them later.
+	NoControllers bool
+}
+
+// VCenter is what the simulated vCenter says about itself when it serves.
+type VCenter struct {
+	URL        string `json:"url"`
+	Username   string `json:"username"`
+	Password   string `json:"password"`
+	Thumbprint string `json:"thumbprint"`
+	VCH        string `json:"vch"`
+	Datacenter string `json:"datacenter"`
+	PID        int    `json:"pid"`
+	// ProviderSpec and Secret are ready to use for this VCH.
+	ProviderSpec map[string]any    `json:"providerSpec"`
+	Secret       map[string]string `json:"secret"`
+}
+
+// Stack is a running installation.
+type Stack struct {
+	options     Options
+	vcenter     VCenter
+	kubeconfig  string // with the rights of the Deployment's service account
+	simulator   *process.Process
+	controllers []*process.Process
+	// Kube and Machines are clients with all rights.
+	Kube     kubernetes.Interface
+	Machines machineclient.MachineV1alpha1Interface
+}
+
+// Start installs and returns when everything runs. The control plane must have
+// MCM's custom resource definitions. When it fails, nothing is left running.
+func Start(ctx context.Context, options Options) (_ *Stack, err error) {
+	s := &Stack{options: options}
+	defer func() {
+		if err != nil {
+			s.Stop()
+		}
+	}()
+	if s.Kube, err = kubernetes.NewForConfig(options.Cluster.Admin()); err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	if s.Machines, err = machineclient.NewForConfig(options.Cluster.Admin()); err != nil {
+		return nil, fmt.Errorf("make a client for machines: %w", err)
+	}
+	if err := s.startVCenter(ctx); err != nil {
+		return nil, err
+	}
+	if s.kubeconfig, err = s.install(ctx); err != nil {
+		return nil, err
+	}
+	if options.NoControllers {
+		return s, nil
+	}
+	return s, s.StartControllers(ctx)
+}
+
+// Stop ends all programs of the installation. The objects in the cluster stay. It
+// may be repeated.
+func (s *Stack) Stop() {
+	s.StopControllers()
+	if s.simulator != nil {
+		s.simulator.Stop(stopTimeout) // it ends its nodes
+	}
+}
+
+// StopControllers ends MCM and the machine-controller as a crash would: neither
+// of them ends when it is asked to.
+func (s *Stack) StopControllers() {
+	for _, p := range s.controllers {
+		p.Stop(0)
+	}
+	s.controllers = nil
+}
+
+// Err is not nil when a program has ended that was not stopped; it says which one
+// and why.
+func (s *Stack) Err() error {
+	var all []error
+	for _, p := range s.Processes() {
+		all = append(all, p.Err())
+	}
+	return errors.Join(all...)
+}
+
+// Processes are the running programs of the installation, the simulated vCenter first.
+func (s *Stack) Processes() []*process.Process {
+	if s.simulator == nil {
+		return nil
+	}
+	return append([]*process.Process{s.simulator}, s.controllers...)
+}
+
+// VCenter describes the simulated vCenter.
+func (s *Stack) VCenter() VCenter { return s.vcenter }
+
+// Namespace is the namespace of the installation.
+func (s *Stack) Namespace() string { return s.options.Namespace }
+
+// Joins says whether machines join the cluster as nodes.
+func (s *Stack) Joins() bool { return s.options.Join }
+
+// ReadyFile is the path of the file with which the simulated vCenter describes itself.
+func (s *Stack) ReadyFile() string { return filepath.Join(s.options.Dir, "vcenter.json") }
+
+func (s *Stack) startVCenter(ctx context.Context) error {
+	args := append([]string{"--listen=127.0.0.1:0", "--ready-file=" + s.ReadyFile()}, s.options.VCHSimArgs...)
+	if s.options.Join {
+		args = append(args, "--kubeconfig="+s.options.Cluster.AdminKubeconfig(), "--kubemark="+s.options.Programs.Tool("kubemark"))
+	}
+	var err error
+	s.simulator, err = s.start(ctx, VCHSim, s.options.Programs.Path(VCHSim), args)
+	if err != nil {
+		return err
+	}
+	return s.ready(ctx, s.simulator, func(context.Context) error {
+		content, err := os.ReadFile(s.ReadyFile())
+		if errors.Is(err, fs.ErrNotExist) {
+			return errors.New("it does not serve yet")
+		}
+		if err != nil {
+			return fmt.Errorf("read what it says about itself: %w", err)
+		}
+		if err := json.Unmarshal(content, &s.vcenter); err != nil {
+			return fmt.Errorf("decode what it says about itself: %w", err)
+		}
+		return nil
+	})
+}
+
+// StartControllers starts MCM and the machine-controller and returns when both
+// are healthy.
+func (s *Stack) StartControllers(ctx context.Context) error {
+	ports, err := cluster.FreePorts(ctx, 2)
+	if err != nil {
+		return err
+	}
+	target := "none"
+	if s.options.Join {
+		target = s.kubeconfig
+	}
+	common := func(port int) []string {
+		return []string{
+			"--control-kubeconfig=" + s.kubeconfig, "--target-kubeconfig=" + target, "--namespace=" + s.options.Namespace,
+			"--address=127.0.0.1", fmt.Sprintf("--port=%d", port),
+			// Its identity is the host's name: two on one host would both lead.
+			"--leader-elect=false",
+			"--kube-api-qps=200", "--kube-api-burst=400", "--v=3",
+		}
+	}
+	mcm := append(common(ports[0]), "--machine-safety-overshooting-period=300ms")
+	if err := s.startController(ctx, MCM, s.options.Programs.Tool(MCM), mcm, ports[0]); err != nil {
+		return err
+	}
+	driver := append(common(ports[1]),
+		"--machine-creation-timeout=3m", "--machine-health-timeout=2m", "--machine-drain-timeout=1m",
+		"--machine-safety-orphan-vms-period=15s", "--machine-safety-apiserver-statuscheck-period=10s", "--machine-safety-apiserver-statuscheck-timeout=5s")
+	return s.startController(ctx, MachineController, s.options.Programs.Path(MachineController), driver, ports[1])
+}
+
+func (s *Stack) startController(ctx context.Context, name, path string, args []string, port int) error {
+	p, err := s.start(ctx, name, path, args)
+	if err != nil {
+		return err
+	}
+	s.controllers = append(s.controllers, p)
+	return s.ready(ctx, p, process.HTTP(fmt.Sprintf("http://127.0.0.1:%d/healthz", port), nil))
+}
+
+func (s *Stack) start(ctx context.Context, name, path string, args []string) (*process.Process, error) {
+	return process.Start(ctx, process.Command{Name: name, Path: path, Args: args, LogDir: s.options.Dir, Env: []string{"TMPDIR=" + s.options.Dir}})
+}
+
+func (s *Stack) ready(ctx context.Context, p *process.Process, probe func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return p.WaitReady(ctx, probe)
+}
