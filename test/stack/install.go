@@ -5,54 +5,70 @@ package stack
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path/filepath"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/cluster"
 )
 
 // samplesDir is the directory of kubernetes/ with what users change and apply.
 const samplesDir = "samples"
 
-// install makes the namespace, applies all manifests of kubernetes/ but the
-// samples to it, and returns a kubeconfig of the Deployment's service account.
-func (s *Stack) install(ctx context.Context) (kubeconfig string, err error) {
+// targetRights is the manifest that only an installation with a target cluster needs.
+const targetRights = "rbac-target.yaml"
+
+// install makes the namespace, applies the manifests of kubernetes/ to it, and
+// makes a kubeconfig of the Deployment's service account.
+func (s *Stack) install(ctx context.Context) error {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.options.Namespace}}
 	if _, err := s.Kube.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
-		return "", fmt.Errorf("create the namespace %s: %w", s.options.Namespace, err)
+		return fmt.Errorf("create the namespace %s: %w", s.options.Namespace, err)
 	}
 	objects, err := s.manifests()
 	if err != nil {
-		return "", err
+		return err
 	}
-	account := ""
 	for _, object := range objects {
 		s.adapt(object)
 		if object.GetKind() == "Deployment" {
-			if account, _, err = unstructured.NestedString(object.Object, "spec", "template", "spec", "serviceAccountName"); err != nil {
-				return "", fmt.Errorf("read the service account of the Deployment: %w", err)
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &s.deployment); err != nil {
+				return fmt.Errorf("decode the Deployment: %w", err)
 			}
 		}
 	}
+	account := s.deployment.Spec.Template.Spec.ServiceAccountName
 	if account == "" {
-		return "", errors.New("no Deployment with a service account in the manifests")
+		return errors.New("no Deployment with a service account in the manifests")
 	}
 	if err := s.options.Cluster.Apply(ctx, objects...); err != nil {
-		return "", err
+		return err
 	}
-	return s.options.Cluster.ServiceAccountKubeconfig(ctx, s.options.Namespace, account)
+	s.kubeconfig, err = s.options.Cluster.ServiceAccountKubeconfig(ctx, s.options.Namespace, account)
+	return err
 }
 
-// manifests reads kubernetes/ without the samples.
+// flags are those of a container of the Deployment.
+func (s *Stack) flags(container string) ([]string, error) {
+	for i := range s.deployment.Spec.Template.Spec.Containers {
+		if found := &s.deployment.Spec.Template.Spec.Containers[i]; found.Name == container {
+			return slices.Clone(found.Args), nil
+		}
+	}
+	return nil, fmt.Errorf("the Deployment has no container %s", container)
+}
+
+// manifests reads kubernetes/ without the samples, and without the rights in a
+// target cluster if there is none.
 func (s *Stack) manifests() ([]*unstructured.Unstructured, error) {
 	var files []string
 	root := filepath.Join(s.options.Programs.Root, "kubernetes")
@@ -62,6 +78,7 @@ func (s *Stack) manifests() ([]*unstructured.Unstructured, error) {
 			return err
 		case entry.IsDir() && entry.Name() == samplesDir:
 			return fs.SkipDir
+		case entry.Name() == targetRights && !s.options.Join:
 		case !entry.IsDir() && filepath.Ext(path) == ".yaml":
 			files = append(files, path)
 		}
@@ -73,16 +90,17 @@ func (s *Stack) manifests() ([]*unstructured.Unstructured, error) {
 	return cluster.ReadManifests(files...)
 }
 
-// adapt moves an object to the namespace of the installation. Bindings of the
-// whole cluster get a name of their own, so that installations do not share them.
+// adapt moves an object to the namespace of the installation. What stays outside
+// of it gets a name of its own, so that installations do not share it.
 func (s *Stack) adapt(object *unstructured.Unstructured) {
-	switch object.GetKind() {
-	case "Namespace":
+	own := s.options.Namespace + ":" + object.GetName()
+	switch {
+	case object.GetKind() == "Namespace":
 		object.SetName(s.options.Namespace)
-	case "ClusterRole", "CustomResourceDefinition":
-	case "ClusterRoleBinding":
-		object.SetName(s.options.Namespace + ":" + object.GetName())
-	default:
+	case object.GetKind() == "ClusterRole": // the same for all
+	case object.GetKind() == "ClusterRoleBinding", object.GetKind() == "RoleBinding" && object.GetNamespace() == metav1.NamespaceSystem:
+		object.SetName(own)
+	case object.GetNamespace() != metav1.NamespaceSystem:
 		object.SetNamespace(s.options.Namespace)
 	}
 	subjects, _ := object.Object["subjects"].([]any)
@@ -109,28 +127,12 @@ func (s *Stack) Samples() (map[string]*unstructured.Unstructured, error) {
 		object.SetNamespace(s.options.Namespace)
 		switch object.GetKind() {
 		case "Secret":
-			data := map[string]any{}
-			for key, value := range s.vcenter.Secret {
-				data[key] = base64.StdEncoding.EncodeToString([]byte(value))
-			}
-			delete(object.Object, "stringData")
-			object.Object["data"] = data
+			err = s.completeSecret(object)
 		case "MachineClass":
-			// A copy: the objects are the caller's to change.
-			spec, err := json.Marshal(s.vcenter.ProviderSpec)
-			if err != nil {
-				return nil, fmt.Errorf("encode the provider spec: %w", err)
-			}
-			var own map[string]any
-			if err := json.Unmarshal(spec, &own); err != nil {
-				return nil, fmt.Errorf("decode the provider spec: %w", err)
-			}
-			object.Object["providerSpec"] = own
-			if reference, isMap := object.Object["secretRef"].(map[string]any); isMap {
-				reference = maps.Clone(reference)
-				reference["namespace"] = s.options.Namespace
-				object.Object["secretRef"] = reference
-			}
+			err = s.completeClass(object)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("complete the sample %s: %w", object.GetName(), err)
 		}
 	}
 	for _, kind := range []string{"Secret", "MachineClass", "Machine", "MachineSet", "MachineDeployment"} {
@@ -139,6 +141,38 @@ func (s *Stack) Samples() (map[string]*unstructured.Unstructured, error) {
 		}
 	}
 	return samples, nil
+}
+
+// completeSecret puts in how to reach the simulated vCenter.
+func (s *Stack) completeSecret(object *unstructured.Unstructured) error {
+	for key := range s.vcenter.Secret {
+		if key == v1alpha1.SecretUserData {
+			continue // the sample's own works too
+		}
+		if err := unstructured.SetNestedField(object.Object, s.vcenter.Secret[key], "stringData", key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// completeClass puts in the names of the simulated VCH.
+func (s *Stack) completeClass(object *unstructured.Unstructured) error {
+	// A copy: the object is the caller's to change.
+	encoded, err := json.Marshal(s.vcenter.ProviderSpec)
+	if err != nil {
+		return fmt.Errorf("encode the provider spec: %w", err)
+	}
+	var spec map[string]any
+	if err := json.Unmarshal(encoded, &spec); err != nil {
+		return fmt.Errorf("decode the provider spec: %w", err)
+	}
+	for _, field := range []string{"vch", "tags", "rootDisk", "networks"} {
+		if err := unstructured.SetNestedField(object.Object, spec[field], "providerSpec", field); err != nil {
+			return err
+		}
+	}
+	return unstructured.SetNestedField(object.Object, s.options.Namespace, "secretRef", "namespace")
 }
 
 // Apply creates or changes objects with all rights.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	machineclient "github.com/gardener/machine-controller-manager/pkg/client/clientset/versioned/typed/machine/v1alpha1"
+	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/cluster"
@@ -63,7 +64,8 @@ type VCenter struct {
 type Stack struct {
 	options     Options
 	vcenter     VCenter
-	kubeconfig  string // with the rights of the Deployment's service account
+	deployment  appsv1.Deployment // that of the manifests
+	kubeconfig  string            // with the rights of its service account
 	simulator   *process.Process
 	controllers []*process.Process
 	// Kube and Machines are clients with all rights.
@@ -89,7 +91,7 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 	if err := s.startVCenter(ctx); err != nil {
 		return nil, err
 	}
-	if s.kubeconfig, err = s.install(ctx); err != nil {
+	if err := s.install(ctx); err != nil {
 		return nil, err
 	}
 	if options.NoControllers {
@@ -185,10 +187,7 @@ func (s *Stack) StartControllers(ctx context.Context) error {
 	common := func(port int) []string {
 		return []string{
 			"--control-kubeconfig=" + s.kubeconfig, "--target-kubeconfig=" + target, "--namespace=" + s.options.Namespace,
-			"--address=127.0.0.1", fmt.Sprintf("--port=%d", port),
-			// Its identity is the host's name: two on one host would both lead.
-			"--leader-elect=false",
-			"--kube-api-qps=200", "--kube-api-burst=400", "--v=3",
+			"--address=127.0.0.1", fmt.Sprintf("--port=%d", port), "--kube-api-qps=200", "--kube-api-burst=400", "--v=3",
 		}
 	}
 	mcm := append(common(ports[0]), "--machine-safety-overshooting-period=300ms")
@@ -201,8 +200,14 @@ func (s *Stack) StartControllers(ctx context.Context) error {
 	return s.startController(ctx, MachineController, s.options.Programs.Path(MachineController), driver, ports[1])
 }
 
+// startController runs a container of the Deployment with its flags and with
+// those that make it fit for a test: the last one of a name wins.
 func (s *Stack) startController(ctx context.Context, name, path string, args []string, port int) error {
-	p, err := s.start(ctx, name, path, args)
+	flags, err := s.flags(name)
+	if err != nil {
+		return err
+	}
+	p, err := s.start(ctx, name, path, append(flags, args...))
 	if err != nil {
 		return err
 	}
