@@ -383,13 +383,13 @@ func TestTheObserverSeesWhatWasSent(t *testing.T) {
 		},
 	})
 	client := open(t, pool, s.config())
-	_, err := methods.SessionIsActive(t.Context(), client.Vim(), &types.SessionIsActive{This: types.ManagedObjectReference{Type: "SessionManager", Value: "none"}})
-	if err == nil {
-		t.Fatal("a call on an object that does not exist succeeded")
+	_, err := methods.PowerOnVM_Task(t.Context(), client.Vim(), &types.PowerOnVM_Task{This: types.ManagedObjectReference{Type: "VirtualMachine", Value: "none"}})
+	if !IsManagedObjectNotFound(err) {
+		t.Fatalf("call on an object that does not exist: %v", err)
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if diff := cmp.Diff(map[string]int{"RetrieveServiceContent": 1, "Login": 1, "SessionIsActive": 1}, got); diff != "" {
+	if diff := cmp.Diff(map[string]int{"RetrieveServiceContent": 1, "Login": 1, "PowerOnVM_Task": 1}, got); diff != "" {
 		t.Errorf("observed (-want +got):\n%s", diff)
 	}
 	if failed != 1 {

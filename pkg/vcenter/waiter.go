@@ -33,7 +33,8 @@ const (
 type Waiter struct {
 	client    *Client
 	collector *types.ManagedObjectReference
-	// stale are filters of earlier waits whose objects may go on changing.
+	// stale are filters of the last wait whose objects may go on changing, or are
+	// gone. The next wait removes them first.
 	stale []types.ManagedObjectReference
 }
 
@@ -171,9 +172,7 @@ func (w *Waiter) attempt(ctx context.Context, specs []types.PropertyFilterSpec, 
 	if err != nil {
 		return err
 	}
-	if !last {
-		w.stale = filters
-	}
+	w.stale = filters
 	// The empty version asks for the present state of all filters. Those of
 	// earlier waits answer too; what they say is left out below.
 	version, first := "", true
@@ -194,6 +193,9 @@ func (w *Waiter) attempt(ctx context.Context, specs []types.PropertyFilterSpec, 
 			continue
 		}
 		if ok, err := done(batch); ok || err != nil {
+			if ok && last {
+				w.stale = nil
+			}
 			return err
 		}
 		batch, first = nil, false

@@ -1,0 +1,353 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vcenter
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+)
+
+// world is a session in a simulated vCenter with counted calls.
+type world struct {
+	*sim
+	*Client
+	seen *calls
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{sim: startSim(t), seen: &calls{}}
+	w.Client = open(t, newPool(t, Options{Middleware: w.seen.middleware}), w.config())
+	w.seen.take()
+	return w
+}
+
+// vms returns the VMs of the inventory, all powered on.
+func (w *world) vms() []types.ManagedObjectReference {
+	var refs []types.ManagedObjectReference
+	for _, e := range w.model.Map().All("VirtualMachine") {
+		refs = append(refs, e.Reference())
+	}
+	return refs
+}
+
+func (w *world) powerOff(t *testing.T, vm types.ManagedObjectReference) types.ManagedObjectReference {
+	t.Helper()
+	res, err := methods.PowerOffVM_Task(t.Context(), w.Vim(), &types.PowerOffVM_Task{This: vm})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.Returnval
+}
+
+func (w *world) rename(t *testing.T, vm types.ManagedObjectReference, name string) types.ManagedObjectReference {
+	t.Helper()
+	res, err := methods.Rename_Task(t.Context(), w.Vim(), &types.Rename_Task{This: vm, NewName: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.Returnval
+}
+
+func power(vm types.ManagedObjectReference) []types.PropertyFilterSpec {
+	return []types.PropertyFilterSpec{{
+		ObjectSet: []types.ObjectSpec{{Obj: vm}},
+		PropSet:   []types.PropertySpec{{Type: vm.Type, PathSet: []string{"runtime.powerState"}}},
+	}}
+}
+
+func TestATaskIsWaitedForWithFewCalls(t *testing.T) {
+	w := newWorld(t)
+	waiter := w.NewWaiter()
+	for i, vm := range w.vms()[:2] {
+		ref := w.powerOff(t, vm)
+		w.seen.take()
+		info, err := waiter.Task(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.State != types.TaskInfoStateSuccess || info.Task != ref || info.Entity == nil || *info.Entity != vm || info.DescriptionId == "" {
+			t.Errorf("info: %+v", info)
+		}
+		got := w.seen.take()
+		polls := len(slices.DeleteFunc(slices.Clone(got), func(m string) bool { return m != "WaitForUpdatesEx" }))
+		others := slices.DeleteFunc(got, func(m string) bool { return m == "WaitForUpdatesEx" })
+		want := []string{"CreatePropertyCollector", "CreateFilter"}[i:]
+		if diff := cmp.Diff(want, others); diff != "" || polls > 2 {
+			t.Errorf("wait %d: %d polls and (-want +got):\n%s", i, polls, diff)
+		}
+	}
+	waiter.Close(t.Context())
+	waiter.Close(t.Context())
+	if diff := cmp.Diff([]string{"DestroyPropertyCollector"}, w.seen.take()); diff != "" {
+		t.Errorf("close (-want +got):\n%s", diff)
+	}
+}
+
+func TestAWaiterThatNeverWaitedCostsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.NewWaiter().Close(t.Context())
+	if log := w.seen.take(); len(log) != 0 {
+		t.Errorf("calls: %v", log)
+	}
+}
+
+func TestATaskThatFailedTellsItsFault(t *testing.T) {
+	w := newWorld(t)
+	waiter := w.NewWaiter()
+	defer waiter.Close(t.Context())
+	vm := w.vms()[0]
+	if _, err := waiter.Task(t.Context(), w.powerOff(t, vm)); err != nil {
+		t.Fatal(err)
+	}
+	ref := w.powerOff(t, vm)
+	_, err := waiter.Task(t.Context(), ref)
+	if !errdefs.Is(err, errdefs.FailedPrecondition) || !IsInvalidPowerState(err) || !strings.Contains(err.Error(), ref.Value) || !strings.Contains(err.Error(), "existingState poweredOff") {
+		t.Errorf("got %v, want FailedPrecondition naming the task and the state", err)
+	}
+}
+
+func TestATaskThatVCenterForgotIsAborted(t *testing.T) {
+	w := newWorld(t)
+	waiter := w.NewWaiter()
+	defer waiter.Close(t.Context())
+	_, err := waiter.Task(t.Context(), types.ManagedObjectReference{Type: "Task", Value: "task-none"})
+	if !errdefs.Is(err, errdefs.Aborted) || !strings.Contains(err.Error(), "task-none") {
+		t.Errorf("got %v, want Aborted naming the task", err)
+	}
+	// The filter of the missing task must not disturb the next wait.
+	if _, err := waiter.Task(t.Context(), w.powerOff(t, w.vms()[0])); err != nil {
+		t.Errorf("the next wait: %v", err)
+	}
+}
+
+// slow makes every task last a while. The simulator holds that in a global variable.
+func slow(t *testing.T) {
+	t.Helper()
+	before := simulator.TaskDelay
+	t.Cleanup(func() { simulator.TaskDelay = before })
+	simulator.TaskDelay = simulator.DelayConfig{Delay: 2000, MethodDelay: map[string]int{"LockHandoff": 0}}
+}
+
+func TestADeadlineEndsTheWaitAndNotTheTask(t *testing.T) {
+	w := newWorld(t)
+	slow(t)
+	waiter := w.NewWaiter()
+	ref := w.powerOff(t, w.vms()[0])
+	w.seen.take()
+
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := waiter.Task(ctx, ref)
+	if !errdefs.Is(err, errdefs.DeadlineExceeded) || !strings.Contains(err.Error(), ref.Value) || !strings.Contains(err.Error(), "powerOff") {
+		t.Errorf("got %v, want DeadlineExceeded naming the task", err)
+	}
+	if log := w.seen.take(); log[len(log)-1] != "DestroyPropertyCollector" || slices.Contains(log, "CancelTask") {
+		t.Errorf("calls: %v, want the collector removed and the task left alone", log)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := waiter.Task(cancelled, ref); !errdefs.Is(err, errdefs.Canceled) {
+		t.Errorf("got %v, want Canceled", err)
+	}
+	if _, err := waiter.Task(t.Context(), ref); err != nil {
+		t.Errorf("waiting again: %v", err)
+	}
+	waiter.Close(t.Context())
+}
+
+func TestUntilSeesThePresentAndWhatChanges(t *testing.T) {
+	w := newWorld(t)
+	waiter := w.NewWaiter()
+	defer waiter.Close(t.Context())
+	vm := w.vms()[0]
+	var states []any
+	err := waiter.Until(t.Context(), power(vm), func(updates []types.ObjectUpdate) (bool, error) {
+		for _, u := range updates {
+			for _, c := range u.ChangeSet {
+				states = append(states, c.Val)
+			}
+		}
+		if len(states) == 1 {
+			w.powerOff(t, vm)
+		}
+		return len(states) == 2, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]any{types.VirtualMachinePowerStatePoweredOn, types.VirtualMachinePowerStatePoweredOff}, states); diff != "" {
+		t.Errorf("states (-want +got):\n%s", diff)
+	}
+
+	stop := errors.New("enough")
+	err = waiter.Until(t.Context(), power(vm), func([]types.ObjectUpdate) (bool, error) { return false, stop })
+	if !errors.Is(err, stop) || err.Error() != "enough" {
+		t.Errorf("got %v, want the error of done as it is", err)
+	}
+}
+
+// Filters of earlier waits on living objects are removed, so that they wake nobody.
+func TestWaitsOfOneWaiterDoNotDisturbEachOther(t *testing.T) {
+	w := newWorld(t)
+	waiter := w.NewWaiter()
+	vms := w.vms()
+	seeOne := func([]types.ObjectUpdate) (bool, error) { return true, nil }
+	if err := waiter.Until(t.Context(), append(power(vms[0]), power(vms[1])...), seeOne); err != nil {
+		t.Fatal(err)
+	}
+	// The watched VM goes away, and others change.
+	if _, err := waiter.Task(t.Context(), w.powerOff(t, vms[0])); err != nil {
+		t.Fatal(err)
+	}
+	res, err := methods.Destroy_Task(t.Context(), w.Vim(), &types.Destroy_Task{This: vms[0]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := waiter.Task(t.Context(), res.Returnval); err != nil {
+		t.Fatal(err)
+	}
+	err = waiter.Until(t.Context(), power(vms[1]), func(updates []types.ObjectUpdate) (bool, error) {
+		for _, u := range updates {
+			if u.Obj != vms[1] {
+				t.Errorf("update of %s, want only %s", u.Obj, vms[1])
+			}
+		}
+		return true, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := waiter.Task(t.Context(), w.rename(t, vms[1], "renamed")); err != nil {
+		t.Fatal(err)
+	}
+	waiter.Close(t.Context())
+	if n := w.seen.count("CreatePropertyCollector"); n != 1 {
+		t.Errorf("%d collectors, want 1", n)
+	}
+	if n := w.seen.count("DestroyPropertyFilter"); n != 3 {
+		t.Errorf("%d filters removed, want the 3 of VMs", n)
+	}
+}
+
+func TestUntilOfAnAbsentObjectIsNotFound(t *testing.T) {
+	w := newWorld(t)
+	waiter := w.NewWaiter()
+	defer waiter.Close(t.Context())
+	err := waiter.Until(t.Context(), power(types.ManagedObjectReference{Type: "VirtualMachine", Value: "vm-none"}), func([]types.ObjectUpdate) (bool, error) {
+		t.Error("done was called")
+		return true, nil
+	})
+	if !errdefs.Is(err, errdefs.NotFound) || !IsManagedObjectNotFound(err) {
+		t.Errorf("got %v, want NotFound", err)
+	}
+}
+
+func TestAWaitSurvivesTheRenewalOfItsSession(t *testing.T) {
+	w := newWorld(t)
+	waiter := w.NewWaiter()
+	vms := w.vms()
+	if _, err := waiter.Task(t.Context(), w.powerOff(t, vms[0])); err != nil {
+		t.Fatal(err)
+	}
+	ref := w.powerOff(t, vms[1])
+	w.expire(t)
+	if _, err := waiter.Task(t.Context(), ref); err != nil {
+		t.Errorf("wait: %v", err)
+	}
+	waiter.Close(t.Context())
+	if n := w.seen.count("Login"); n != 2 {
+		t.Errorf("%d logins, want 2", n)
+	}
+	if n := w.seen.count("CreatePropertyCollector"); n != 2 {
+		t.Errorf("%d collectors, want 2", n)
+	}
+}
+
+func TestTruncatedAnswersArePutTogether(t *testing.T) {
+	w := newWorld(t)
+	waiter := w.NewWaiter()
+	defer waiter.Close(t.Context())
+	// More objects than one answer holds: the simulator cuts at 100, as vCenter does.
+	var refs []types.ManagedObjectReference
+	for _, task := range w.model.Map().All("Task") {
+		refs = append(refs, task.Reference())
+	}
+	vm := w.vms()[0]
+	for i := len(refs); i < 130; i++ {
+		refs = append(refs, w.rename(t, vm, "name-"+string(rune('a'+i%26))+string(rune('a'+i/26))))
+	}
+	spec := types.PropertyFilterSpec{PropSet: []types.PropertySpec{{Type: "Task", PathSet: []string{"info.key"}}}}
+	for _, ref := range refs {
+		spec.ObjectSet = append(spec.ObjectSet, types.ObjectSpec{Obj: ref})
+	}
+	w.seen.take()
+	first := 0
+	err := waiter.Until(t.Context(), []types.PropertyFilterSpec{spec}, func(updates []types.ObjectUpdate) (bool, error) {
+		first = len(updates)
+		return true, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first != len(refs) {
+		t.Errorf("the first call had %d objects, want %d", first, len(refs))
+	}
+	if n := len(w.seen.take()); n < 4 {
+		t.Errorf("%d calls: the answer was not cut, so this test shows nothing", n)
+	}
+}
+
+func TestUnreadablePropertiesEndAWait(t *testing.T) {
+	vm := types.ManagedObjectReference{Type: "VirtualMachine", Value: "vm-1"}
+	filter := types.ManagedObjectReference{Type: "PropertyFilter", Value: "f"}
+	set := func(f types.PropertyFilterUpdate) *types.UpdateSet {
+		f.Filter = filter
+		return &types.UpdateSet{FilterSet: []types.PropertyFilterUpdate{f}}
+	}
+	missing := func(fault types.BaseMethodFault) []types.MissingProperty {
+		return []types.MissingProperty{{Path: "config", Fault: types.LocalizedMethodFault{Fault: fault}}}
+	}
+	for name, tc := range map[string]struct {
+		set  *types.UpdateSet
+		want errdefs.Kind
+	}{
+		"no permission": {set(types.PropertyFilterUpdate{ObjectSet: []types.ObjectUpdate{{Obj: vm, MissingSet: missing(&types.NoPermission{PrivilegeId: "System.Read"})}}}), errdefs.PermissionDenied},
+		"absent object": {set(types.PropertyFilterUpdate{MissingSet: []types.MissingObject{{Obj: vm, Fault: types.LocalizedMethodFault{Fault: &types.ManagedObjectNotFound{Obj: vm}}}}}), errdefs.NotFound},
+		"absent key":    {set(types.PropertyFilterUpdate{ObjectSet: []types.ObjectUpdate{{Obj: vm, MissingSet: missing(&types.InvalidProperty{Name: "x"})}}}), ""},
+	} {
+		batch, err := collect(nil, tc.set, []types.ManagedObjectReference{filter})
+		if errdefs.KindOf(err) != tc.want || (err == nil && len(batch) != 1) {
+			t.Errorf("%s: got %v with %d updates, want %q", name, err, len(batch), tc.want)
+		}
+	}
+}
+
+func TestAFaultOfThePollIsConverted(t *testing.T) {
+	w := newWorld(t)
+	w.seen.answer = func(_ context.Context, method string) error {
+		if method == "WaitForUpdatesEx" {
+			return soap.WrapVimFault(&types.HostNotConnected{})
+		}
+		return nil
+	}
+	waiter := w.NewWaiter()
+	defer waiter.Close(t.Context())
+	_, err := waiter.Task(t.Context(), w.powerOff(t, w.vms()[0]))
+	if !errdefs.Is(err, errdefs.Unavailable) {
+		t.Errorf("got %v, want Unavailable", err)
+	}
+}
