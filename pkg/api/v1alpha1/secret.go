@@ -232,11 +232,16 @@ func validateUserData(userData []byte, spec *ProviderSpec) field.ErrorList {
 	case exec && len(bytes.TrimSpace(userData)) == 0:
 		return field.ErrorList{field.Required(path, "userData.exec runs it")}
 	}
-	if size := encodedSize(userData); size > MaxGuestInfoBytes {
-		return field.ErrorList{field.Invalid(path, redacted,
-			fmt.Sprintf("has %d bytes after gzip and base64, at most %d are allowed", size, MaxGuestInfoBytes))}
+	var errs field.ErrorList
+	if size := base64.StdEncoding.EncodedLen(len(userData)); exec && size > MaxGuestInfoBytes {
+		errs = append(errs, field.Invalid(path, redacted,
+			fmt.Sprintf("has %d bytes after base64, at most %d are allowed with userData.exec", size, MaxGuestInfoBytes)))
 	}
-	return nil
+	if size := encodedSize(userData); publish && size > MaxGuestInfoBytes {
+		errs = append(errs, field.Invalid(path, redacted,
+			fmt.Sprintf("has %d bytes after gzip and base64, at most %d are allowed", size, MaxGuestInfoBytes)))
+	}
+	return errs
 }
 
 // encodedSize is the length of raw as the value of a guestinfo key: compressed, in base64.

@@ -193,11 +193,22 @@ func TestUserDataThatIsRunMustExist(t *testing.T) {
 			t.Errorf("CheckSecret = %v, want InvalidArgument", err)
 		}
 	}
+	data := goodSecret()
+	data["userData"] = bytes.Repeat([]byte("x"), 48<<10)
+	compareFaults(t, v1alpha1.ValidateSecret(data, s), nil)
+	data["userData"] = append(data["userData"], 'x') // small when compressed, but it is not compressed here
+	compareFaults(t, v1alpha1.ValidateSecret(data, s), []string{"secret.userData: after base64"})
+	if strings.Contains(v1alpha1.CheckSecret(data, s).Error(), "xx") {
+		t.Error("the error has the value")
+	}
+}
+
+func TestUserDataThatGoesNowhereIsNotJudged(t *testing.T) {
+	s := mustLoad(t, small)
 	s.UserData = &v1alpha1.UserData{Publish: ptr.To(false)}
-	s.Command = []string{"x"}
 	data := goodSecret()
 	data["userData"] = bytes.Repeat([]byte{0}, v1alpha1.MaxUserDataBytes+1)
 	if errs := v1alpha1.ValidateSecret(data, s); len(errs) > 0 {
-		t.Errorf("userData that goes nowhere is judged: %v", errs)
+		t.Errorf("judged: %v", errs)
 	}
 }

@@ -257,7 +257,7 @@ type UserData struct {
 	Publish *bool `json:"publish,omitempty"`
 	// exec runs userData as the container's process: by the interpreter that its
 	// first line names (#!), else by /bin/sh. command and args must then be
-	// empty. The image needs /bin/sh, base64 and chmod. Default: false.
+	// empty. The image needs /bin/sh, base64, chmod, mkdir and rm. Default: false.
 	// +optional
 	Exec *bool `json:"exec,omitempty"`
 }
@@ -285,8 +285,8 @@ const (
 	SecretCABundle = "vsphereCABundle"
 	// SecretThumbprint is the SHA-1 or SHA-256 thumbprint of vCenter's certificate, in hexadecimal.
 	SecretThumbprint = "vsphereThumbprint"
-	// SecretUserData is the machine's userData, at most 256 KiB, and 64 KiB after
-	// gzip and base64. MCM insists that the key exists; its value may be empty.
+	// SecretUserData is the machine's userData: at most 48 KiB with userData.exec,
+	// 256 KiB and 64 KiB after gzip and base64 with userData.publish. MCM insists that the key exists; its value may be empty.
 	// MCM replaces <<BOOTSTRAP_TOKEN>> and <<MACHINE_NAME>>, the provider
 	// <<PROVIDER_ID>> and <<CONTAINER_ID>>.
 	SecretUserData = "userData"

@@ -14,9 +14,6 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
 )
 
-// dockerPrefix begins the annotations in which VIC's docker persona keeps its own data.
-const dockerPrefix = "docker."
-
 // validateTags judges the tags: the two that are part of the mark, and all as
 // annotations of the executor configuration.
 func validateTags(tags map[string]string, path *field.Path) field.ErrorList {
@@ -37,9 +34,6 @@ func validateTags(tags map[string]string, path *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(at, clip(key), fmt.Sprintf("key must differ from %q by more than case", clip(other))))
 		}
 		seen[folded] = key
-		if folded == identity.MarkAnnotation || strings.HasPrefix(folded, dockerPrefix) {
-			errs = append(errs, field.Forbidden(at, "the key is the provider's own or VIC's"))
-		}
 		value := tags[key]
 		if len(value) > MaxTagValueBytes {
 			errs = append(errs, field.TooLong(at, value, MaxTagValueBytes))
