@@ -6,6 +6,7 @@ package guestinfo
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"reflect"
 
@@ -67,7 +68,7 @@ func parseNeutral(data []byte, config any) error {
 	if err := decoder.Decode(&raw); err != nil {
 		return errdefs.Wrap(errdefs.InvalidArgument, err, "read the configuration as JSON")
 	}
-	if _, err := decoder.Token(); err != io.EOF { //nolint:errorlint // Token returns io.EOF itself
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errdefs.New(errdefs.InvalidArgument, "read the configuration as JSON: there is more after the object")
 	}
 	object, ok := raw.(map[string]any)
