@@ -41,6 +41,7 @@ const (
 )
 
 // Options describe a world. The zero value is a small world with foreign VMs.
+// A wrong value is InvalidArgument.
 type Options struct {
 	// VCH is the VCH's name. Default: DefaultVCH.
 	VCH string
@@ -52,7 +53,7 @@ type Options struct {
 	// OtherVMs is the number of VMs outside of the VCHs; 5000 take well under a second.
 	OtherVMs int
 	// DockerContainers is the number of container VMs in the VCH's folder that
-	// docker made. Default: 2, unless NoForeign is set.
+	// docker made. Default: 2, unless NoForeign is set. Negative: none.
 	DockerContainers int
 	// NoForeign leaves out the second VCH, other clusters' machines and the
 	// default docker containers.
@@ -111,8 +112,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.DockerContainers == 0 && !o.NoForeign {
 		o.DockerContainers = 2
 	}
-	if o.OtherVMs < 0 || o.DockerContainers < 0 {
-		return o, errdefs.New(errdefs.InvalidArgument, "number of VMs must not be negative, got %d other VMs and %d docker containers", o.OtherVMs, o.DockerContainers)
+	if o.OtherVMs < 0 {
+		return o, errdefs.New(errdefs.InvalidArgument, "number of other VMs must not be negative, got %d", o.OtherVMs)
 	}
 	if o.VCH == SecondVCH && !o.NoForeign {
 		return o, errdefs.New(errdefs.InvalidArgument, "VCH name %q is taken by the second VCH", o.VCH)

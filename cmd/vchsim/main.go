@@ -1,0 +1,157 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command vchsim serves a simulated vCenter with a VCH for tests and demos, until
+// it is told to end. test/vchsim says what is in that world.
+//
+// With --ready-file, others learn where it serves and how to use it: the file
+// appears when the first request can be answered and holds one JSON object (see
+// ready). Nothing in it is worth protecting: the world dies with the program.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vchsim:", err)
+		os.Exit(1)
+	}
+}
+
+// ready is what stands in the ready file.
+type ready struct {
+	// URL is the address of the vSphere API; Username and Password log in there.
+	URL        string `json:"url"`
+	Username   string `json:"username"`
+	Password   string `json:"password"`
+	Thumbprint string `json:"thumbprint"`
+	VCH        string `json:"vch"`
+	Datacenter string `json:"datacenter"`
+	// PID is the simulator's process id; SIGTERM ends it and all that it started.
+	PID int `json:"pid"`
+	// ProviderSpec and Secret are ready to use for this VCH.
+	ProviderSpec *v1alpha1.ProviderSpec `json:"providerSpec"`
+	Secret       map[string]string      `json:"secret"`
+}
+
+// defaultContainers is the number of docker's containers unless a flag says otherwise.
+const defaultContainers = 2
+
+func command() *cobra.Command {
+	var (
+		options   vchsim.Options
+		faults    []string
+		readyFile string
+	)
+	cmd := &cobra.Command{
+		Use:           "vchsim",
+		Short:         "Serve a simulated vCenter that holds a VCH",
+		Version:       version.String(),
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, text := range faults {
+				rule, err := vchsim.ParseFaultRule(text)
+				if err != nil {
+					return fmt.Errorf("flag --fault: %w", err)
+				}
+				options.Faults = append(options.Faults, rule)
+			}
+			return serve(cmd.Context(), options, readyFile, cmd.OutOrStdout())
+		},
+	}
+	cmd.SetVersionTemplate("{{.Version}}\n")
+	f := cmd.Flags()
+	f.StringVar(&options.Listen, "listen", "127.0.0.1:0", "address to serve on; port 0 is any free one")
+	f.StringVar(&options.VCH, "vch", vchsim.DefaultVCH, "name of the VCH")
+	f.StringVar(&options.Datacenter, "datacenter", vchsim.DefaultDatacenter, "name of the datacenter")
+	f.StringVar(&options.Username, "username", vchsim.DefaultUsername, "user that may log in")
+	f.StringVar(&options.Password, "password", vchsim.DefaultPassword, "the user's password")
+	f.IntVar(&options.OtherVMs, "vms", 0, "number of VMs outside of all VCHs")
+	f.IntVar(&options.DockerContainers, "docker-containers", defaultContainers, "number of container VMs that docker made in the VCH")
+	f.BoolVar(&options.NoForeign, "no-foreign", false, "leave out the second VCH and other clusters' machines")
+	f.BoolVar(&options.VSAN, "vsan", false, "make the datastores vSAN datastores")
+	f.DurationVar(&options.Latency, "latency", 0, "added to each request")
+	f.StringArrayVar(&faults, "fault", nil, "METHOD=PROBABILITY[:KIND]: make calls fail; may be repeated. KIND is a vSphere fault (default InvalidState), task:FAULT, HTTP503, ConnectionReset or ResponseLost")
+	f.DurationVar(&options.Guest.Delay, "guest-delay", 0, "time from a VM's power-on to its guest's first word")
+	f.StringVar(&options.Guest.Fail, "guest-fail", "", "text that guests write instead of starting")
+	f.StringVar(&options.Kubeconfig, "kubeconfig", "", "kubeconfig of a cluster that started machines join as hollow kubelets")
+	f.StringVar(&options.Kubemark, "kubemark", "kubemark", "the kubemark program; only with --kubeconfig")
+	f.StringVar(&readyFile, "ready-file", "", "file to write when the simulator serves")
+	f.StringVar(&options.Dir, "dir", "", "directory for the simulated datastores (default the system's temporary directory)")
+	return cmd
+}
+
+func serve(ctx context.Context, options vchsim.Options, readyFile string, out io.Writer) error {
+	if options.DockerContainers == 0 {
+		options.DockerContainers = -1 // 0 would be the default
+	}
+	sim, err := vchsim.Start(ctx, options)
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	defer sim.Close()
+	if readyFile != "" {
+		if err := writeReady(readyFile, sim); err != nil {
+			return err
+		}
+		defer func() {
+			// It would name a program that is gone; if it cannot be removed, its pid tells.
+			_ = os.Remove(readyFile)
+		}()
+	}
+	if _, err := fmt.Fprintf(out, "%s serves VCH %s of datacenter %s since %s\n", sim.URL(), sim.VCHName, sim.Datacenter, time.Now().Format(time.TimeOnly)); err != nil {
+		return fmt.Errorf("say where it serves: %w", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// writeReady writes the ready file in one step: whoever sees it sees all of it.
+func writeReady(file string, sim *vchsim.Sim) error {
+	content := ready{
+		URL: sim.URL(), Username: sim.Username, Password: sim.Password, Thumbprint: sim.Thumbprint(),
+		VCH: sim.VCHName, Datacenter: sim.Datacenter, PID: os.Getpid(),
+		ProviderSpec: sim.ProviderSpec(), Secret: map[string]string{},
+	}
+	for key, value := range sim.Secret() {
+		content.Secret[key] = string(value)
+	}
+	encoded, err := json.MarshalIndent(content, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode ready file: %w", err)
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(file), ".vchsim-ready-")
+	if err != nil {
+		return fmt.Errorf("write ready file %s: %w", file, err)
+	}
+	_, err = temporary.Write(append(encoded, '\n'))
+	if err = errors.Join(err, temporary.Close()); err == nil {
+		err = os.Rename(temporary.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write ready file %s: %w", file, err), os.Remove(temporary.Name()))
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vmware/govmomi"
+	"github.com/vmware/govmomi/find"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+)
+
+// beMain makes the test binary behave as the program.
+const beMain = "VCHSIM_TEST_BE_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(beMain) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func program(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), beMain+"=1", "TMPDIR="+t.TempDir())
+	cmd.Stdout, cmd.Stderr = &out, &out
+	return cmd, &out
+}
+
+func TestTheProgramServesUntilItIsToldToEnd(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "ready.json")
+	cmd, out := program(t, "--ready-file="+file, "--dir="+dir, "--vch=vch-7", "--vms=5", "--docker-containers=0", "--fault=CurrentTime=1:NotFound")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var content []byte
+	for deadline := time.Now().Add(60 * time.Second); content == nil; {
+		content, _ = os.ReadFile(file)
+		if time.Now().After(deadline) {
+			t.Fatalf("no ready file; %s", out)
+		}
+	}
+	var r ready
+	if err := json.Unmarshal(content, &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.PID != cmd.Process.Pid || r.VCH != "vch-7" || r.ProviderSpec.VCH.Name != "vch-7" || len(r.Secret) < 5 {
+		t.Errorf("ready: %s", content)
+	}
+	spec, err := json.Marshal(r.ProviderSpec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v1alpha1.Load(spec); err != nil {
+		t.Errorf("its spec is not valid: %v", err)
+	}
+	u, err := url.Parse(r.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(r.Username, r.Password)
+	client, err := govmomi.NewClient(t.Context(), u, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vms, err := find.NewFinder(client.Client).VirtualMachineList(t.Context(), "/DC0/vm/...")
+	if err != nil || len(vms) != 5+2+1+1+1 { // others, appliances, twins, the second VCH's container
+		t.Errorf("%d VMs, %v", len(vms), err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v; %s", err, out)
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("it left %v", left)
+	}
+}
+
+func TestBadFlagsAreRefusedWithOneLine(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"--fault=CreateVM_Task"}, {"--vms=-1"}, {"--kubeconfig=/none"}, {"--listen=nowhere"}, {"--nonsense"}, {"argument"},
+		{"--ready-file=/none/ready"},
+	} {
+		cmd, out := program(t, args...)
+		if err := cmd.Run(); err == nil || strings.Count(out.String(), "\n") != 1 && !strings.Contains(args[0], "ready") {
+			t.Errorf("%v: %v, %q", args, err, out)
+		}
+	}
+}
+
+func TestItSaysItsVersion(t *testing.T) {
+	t.Parallel()
+	cmd, out := program(t, "--version")
+	if err := cmd.Run(); err != nil || !strings.HasPrefix(out.String(), "machine-controller-manager-provider-vch ") {
+		t.Errorf("%v, %q", err, out)
+	}
+}
