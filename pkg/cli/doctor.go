@@ -41,7 +41,7 @@ first. The exit code is 1 if anything fails.`,
 				return err
 			}
 			if d.failed > 0 {
-				return errdefs.New(errdefs.FailedPrecondition, "%d of %d checks failed", d.failed, len(d.rows))
+				return errdefs.New(errdefs.FailedPrecondition, "%d of %d checks failed", d.failed, d.failed+d.passed)
 			}
 			return nil
 		},
@@ -67,11 +67,12 @@ type doctor struct {
 	spec   *v1alpha1.ProviderSpec
 	secret map[string][]byte
 
-	rows   [][]string
-	failed int
+	rows           [][]string
+	passed, failed int
 }
 
 func (d *doctor) ok(check, format string, args ...any) {
+	d.passed++
 	d.rows = append(d.rows, []string{stateOK, check, fmt.Sprintf(format, args...)})
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/yaml"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
@@ -84,21 +85,22 @@ func (w world) govc(t *testing.T) map[string]string {
 // machine creates a machine and, if asked, starts it; it returns the provider id.
 func (w world) machine(t *testing.T, name string, start bool) string {
 	t.Helper()
+	ctx := klog.NewContext(t.Context(), klog.Logger{}) // quiet
 	pool := vcenter.NewPool(vcenter.Options{})
 	backend := vsphere.New(vsphere.Options{Pool: pool})
 	spec := w.spec()
 	v1alpha1.SetDefaults(spec)
 	secret := &corev1.Secret{Data: w.Secret()}
-	id, err := backend.CreateMachine(t.Context(), name, spec, secret)
+	id, err := backend.CreateMachine(ctx, name, spec, secret)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if start {
-		if _, _, err := backend.InitializeMachine(t.Context(), name, id, spec, secret); err != nil {
+		if _, _, err := backend.InitializeMachine(ctx, name, id, spec, secret); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := pool.Close(t.Context()); err != nil {
+	if err := pool.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
 	return id
@@ -109,7 +111,9 @@ func (w world) stable(s string) string {
 	s = strings.ReplaceAll(s, w.dir, "DIR")
 	s = strings.ReplaceAll(s, strings.TrimSuffix(strings.TrimPrefix(w.URL(), "https://"), "/sdk"), "HOST:PORT")
 	s = regexp.MustCompile(`\b\d+ GiB`).ReplaceAllString(s, "N GiB")
-	s = regexp.MustCompile(`\bvm-\d+`).ReplaceAllString(s, "vm-N")
+	s = regexp.MustCompile(`\b(vm|dvportgroup|group|resgroup|datastore)-\w?\d+`).ReplaceAllString(s, "$1-N")
+	s = regexp.MustCompile(`\b10\.\d+\.\d+\.\d+`).ReplaceAllString(s, "ADDRESS")
+	s = regexp.MustCompile(` {3,}`).ReplaceAllString(s, "   ") // widths depend on the above
 	return regexp.MustCompile(`([0-9A-F]{2}:){31}[0-9A-F]{2}`).ReplaceAllString(s, "SHA256")
 }
 
@@ -154,6 +158,22 @@ func TestMachinesAreListedAsJSONForScripts(t *testing.T) {
 	want := []string{"addresses", "cluster", "containerID", "machine", "moref", "power", "providerID", "role", "started", "vch", "vm"}
 	if names := slices.Sorted(maps.Keys(m)); !slices.Equal(names, want) {
 		t.Errorf("the fields are %q", names)
+	}
+}
+
+func TestAVCHThatCannotBeReadDoesNotHideTheOthers(t *testing.T) {
+	w := newWorld(t, vchsim.Options{})
+	w.machine(t, "worker-a", false)
+	// Reading a VCH begins with one look-up of its datacenter: the second VCH's fails.
+	if err := w.SetFault(vchsim.FaultRule{Method: "FindByInventoryPath", Kind: "NoPermission", NthCall: 2}); err != nil {
+		t.Fatal(err)
+	}
+	got := vchctl(t.Context(), "", w.govc(t), "machines", "ls")
+	if got.code != 1 || !strings.Contains(got.stdout, "worker-a") || !strings.Contains(got.stderr, "NoPermission") || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("exit code %d, %s\n%s", got.code, got.stderr, got.stdout)
+	}
+	if n := w.Sessions(); n != 0 {
+		t.Errorf("%d sessions are left in vCenter", n)
 	}
 }
 
