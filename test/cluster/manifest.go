@@ -157,10 +157,8 @@ func waitEstablished(ctx context.Context, resource dynamic.ResourceInterface, na
 		if err != nil {
 			return false, err
 		}
-		conditions, _, err := unstructured.NestedSlice(crd.Object, "status", "conditions")
-		if err != nil {
-			return false, fmt.Errorf("read the conditions: %w", err)
-		}
+		status, _ := crd.Object["status"].(map[string]any) // not there at first
+		conditions, _ := status["conditions"].([]any)
 		for _, entry := range conditions {
 			condition, isMap := entry.(map[string]any)
 			if isMap && condition["type"] == "Established" && condition["status"] == "True" {

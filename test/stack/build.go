@@ -76,7 +76,7 @@ func Build(ctx context.Context, out io.Writer, bin, controlPlane string) (*Progr
 
 func (p *Programs) build(ctx context.Context, out io.Writer, program string) error {
 	start := time.Now()
-	if _, err := output(ctx, out, p.Root, "go", "build", "-o", p.Path(program), "./cmd/"+program); err != nil {
+	if _, err := output(ctx, out, p.Root, "go", "build", "-ldflags=-s -w", "-o", p.Path(program), "./cmd/"+program); err != nil {
 		return fmt.Errorf("build %s: %w", program, err)
 	}
 	_, err := fmt.Fprintf(out, "%s built in %d s\n", program, int(time.Since(start).Seconds()))

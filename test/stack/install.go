@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 
@@ -143,17 +144,15 @@ func (s *Stack) Samples() (map[string]*unstructured.Unstructured, error) {
 	return samples, nil
 }
 
-// completeSecret puts in how to reach the simulated vCenter.
+// completeSecret replaces how to reach the vCenter; the sample's userData stays.
 func (s *Stack) completeSecret(object *unstructured.Unstructured) error {
-	for key := range s.vcenter.Secret {
-		if key == v1alpha1.SecretUserData {
-			continue // the sample's own works too
-		}
-		if err := unstructured.SetNestedField(object.Object, s.vcenter.Secret[key], "stringData", key); err != nil {
-			return err
-		}
+	data := maps.Clone(s.vcenter.Secret)
+	userData, found, err := unstructured.NestedString(object.Object, "stringData", v1alpha1.SecretUserData)
+	if err != nil || !found {
+		return errors.Join(errors.New("stringData has no userData"), err)
 	}
-	return nil
+	data[v1alpha1.SecretUserData] = userData
+	return unstructured.SetNestedStringMap(object.Object, data, "stringData")
 }
 
 // completeClass puts in the names of the simulated VCH.

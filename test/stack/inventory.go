@@ -5,6 +5,7 @@ package stack
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/url"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 )
 
@@ -64,7 +66,7 @@ func (v *VCenter) Inventory(ctx context.Context) (_ *Inventory, err error) {
 	}
 	defer func() {
 		if out := client.Logout(ctx); err == nil && out != nil {
-			err = fmt.Errorf("log out of %s: %w", v.URL, out)
+			err = fmt.Errorf("log out of the vCenter: %w", out)
 		}
 	}()
 	vms, err := listVMs(ctx, client.Client)
@@ -78,20 +80,30 @@ func (v *VCenter) Inventory(ctx context.Context) (_ *Inventory, err error) {
 	return &Inventory{VMs: vms, Files: files}, nil
 }
 
+// login opens a session with what the Secret says, as the provider does, but
+// without the provider's code.
 func (v *VCenter) login(ctx context.Context) (*govmomi.Client, error) {
-	at, err := soap.ParseURL(v.URL)
+	at, err := soap.ParseURL(v.Secret[v1alpha1.SecretHost])
 	if err != nil {
-		return nil, fmt.Errorf("parse the URL of the vCenter: %w", err)
+		return nil, fmt.Errorf("parse the address of the vCenter: %w", err)
 	}
 	transport := soap.NewClient(at, false)
-	transport.SetThumbprint(at.Host, v.Thumbprint)
+	if bundle := v.Secret[v1alpha1.SecretCABundle]; bundle != "" {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM([]byte(bundle))
+		transport.DefaultTransport().TLSClientConfig.RootCAs = roots
+	}
+	if thumbprint := v.Secret[v1alpha1.SecretThumbprint]; thumbprint != "" {
+		transport.SetThumbprint(at.Host, thumbprint)
+	}
 	vim, err := vim25.NewClient(ctx, transport)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", v.URL, err)
+		return nil, fmt.Errorf("connect to %s: %w", at.Host, err)
 	}
 	client := &govmomi.Client{Client: vim, SessionManager: session.NewManager(vim)}
-	if err := client.Login(ctx, url.UserPassword(v.Username, v.Password)); err != nil {
-		return nil, fmt.Errorf("log in to %s as %s: %w", v.URL, v.Username, err)
+	user := v.Secret[v1alpha1.SecretUsername]
+	if err := client.Login(ctx, url.UserPassword(user, v.Secret[v1alpha1.SecretPassword])); err != nil {
+		return nil, fmt.Errorf("log in to %s as %s: %w", at.Host, user, err)
 	}
 	return client, nil
 }

@@ -38,12 +38,9 @@ func (t *tracker) InitializeResourcesTracker(class *machinev1.MachineClass, secr
 	if err := json.Unmarshal(class.ProviderSpec.Raw, &spec); err != nil {
 		return fmt.Errorf("decode the provider spec of %s: %w", class.Name, err)
 	}
-	t.vcenter = stack.VCenter{
-		URL:        string(secret[v1alpha1.SecretHost]),
-		Username:   string(secret[v1alpha1.SecretUsername]),
-		Password:   string(secret[v1alpha1.SecretPassword]),
-		Thumbprint: string(secret[v1alpha1.SecretThumbprint]),
-		Datacenter: spec.VCH.Datacenter,
+	t.vcenter = stack.VCenter{Datacenter: spec.VCH.Datacenter, Secret: map[string]string{}}
+	for key, value := range secret {
+		t.vcenter.Secret[key] = string(value)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
