@@ -165,7 +165,7 @@ func (d *doctor) checkDatastores(host *vch.Config) {
 		case !ds.Accessible:
 			d.fail(check, errdefs.New(errdefs.Unavailable, "no host can reach it; look at the storage of the hosts"))
 		default:
-			d.ok(check, "%d GiB free", ds.FreeBytes>>30) //nolint:mnd // 2^30 bytes
+			d.ok(check, "%d GiB free", ds.FreeBytes>>30)
 		}
 	}
 }

@@ -5,6 +5,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -77,7 +79,7 @@ func (f *connectionFlags) client(ctx context.Context, opts Options, fn func(cont
 // same keys.
 func (f *connectionFlags) secret(env func(string) string) (map[string][]byte, error) {
 	if f.secretFile != "" {
-		data, err := os.ReadFile(f.secretFile)
+		data, err := os.ReadFile(filepath.Clean(f.secretFile))
 		if err != nil {
 			return nil, errdefs.Wrap(errdefs.InvalidArgument, err, "read --secret-file")
 		}
@@ -173,7 +175,7 @@ func govcSecret(env func(string) string) (map[string][]byte, error) {
 		secret[v1alpha1.SecretCABundle] = append(secret[v1alpha1.SecretCABundle], append(pem, '\n')...)
 	}
 	for _, name := range filepath.SplitList(env("GOVC_TLS_KNOWN_HOSTS")) {
-		thumbprint, err := knownHost(filepath.Clean(name), u)
+		thumbprint, err := knownHost(name, u)
 		if err != nil {
 			return nil, err
 		}
@@ -188,8 +190,8 @@ func govcSecret(env func(string) string) (map[string][]byte, error) {
 // have lines of host:port and thumbprint. Like govc, it takes a missing file for
 // an empty one.
 func knownHost(name string, u *url.URL) (string, error) {
-	data, err := os.ReadFile(name)
-	if os.IsNotExist(err) {
+	data, err := os.ReadFile(filepath.Clean(name))
+	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {

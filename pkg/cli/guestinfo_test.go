@@ -18,7 +18,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/cli"
 )
 
-var update = flag.Bool("update", false, "write the golden files") //nolint:gochecknoglobals // the usual way of a test flag
+var update = flag.Bool("update", false, "write the golden files")
 
 // result is what a run left behind.
 type result struct {

@@ -5,6 +5,7 @@ package cli
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,7 +56,7 @@ func selectorOf(ref v1alpha1.VirtualContainerHost) vchSelector {
 
 // spec reads and validates the ProviderSpec.
 func (f *vchFlags) spec() (*v1alpha1.ProviderSpec, error) {
-	raw, err := os.ReadFile(f.specFile)
+	raw, err := os.ReadFile(filepath.Clean(f.specFile))
 	if err != nil {
 		return nil, errdefs.Wrap(errdefs.InvalidArgument, err, "read --provider-spec")
 	}

@@ -130,13 +130,15 @@ func formatURL(u url.URL) any {
 // neutralURL returns the fields of a URL by their neutral names, without the user.
 func neutralURL(u *url.URL) map[string]any {
 	return map[string]any{
-		"scheme":      &u.Scheme,
-		"opaque":      &u.Opaque,
-		"host":        &u.Host,
-		"path":        &u.Path,
-		"raw_path":    &u.RawPath,
-		"force_query": &u.ForceQuery,
-		"raw_query":   &u.RawQuery,
-		"fragment":    &u.Fragment,
+		"scheme":       &u.Scheme,
+		"opaque":       &u.Opaque,
+		"host":         &u.Host,
+		"path":         &u.Path,
+		"raw_path":     &u.RawPath,
+		"force_query":  &u.ForceQuery,
+		"omit_host":    &u.OmitHost,
+		"raw_query":    &u.RawQuery,
+		"fragment":     &u.Fragment,
+		"raw_fragment": &u.RawFragment,
 	}
 }

@@ -95,8 +95,8 @@ func FuzzRoundTrip(f *testing.F) {
 }
 
 // essence returns the neutral form without what the encoding does not hold on
-// purpose: the difference between empty and absent, user information of URLs,
-// and notes of sessions that are not persistent.
+// purpose: the difference between empty and absent, the fields of URLs that VIC
+// does not know, and notes of sessions that are not persistent.
 func essence(t *testing.T, config *ExecutorConfig) any {
 	t.Helper()
 	data, err := FormatExecutorJSON(config)
@@ -118,6 +118,8 @@ func essence(t *testing.T, config *ExecutorConfig) any {
 		for _, mount := range mounts {
 			if source, ok := mount.(map[string]any)["Source"].(map[string]any); ok {
 				delete(source, "user")
+				delete(source, "omit_host")
+				delete(source, "raw_fragment")
 			}
 		}
 	}

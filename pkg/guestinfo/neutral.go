@@ -23,7 +23,7 @@ import (
 //	IP network   {"ip": "10.0.0.1", "ip_bytes": 4, "mask_hex": "ffffff00"}
 //	IP mask      {"mask_hex": "ffffff00"}
 //	URL          {"scheme": "nfs", "host": "h", "path": "/p"}, further opaque, user,
-//	             raw_path, force_query, raw_query and fragment
+//	             raw_path, force_query, raw_query, fragment, omit_host and raw_fragment
 //	time         RFC 3339, with fractions of a second
 //	duration     nanoseconds
 //

@@ -58,7 +58,7 @@ func TestWrongNeutralJSONIsRefusedByName(t *testing.T) {
 		},
 		{
 			"an unknown part of a URL", `{"Mounts": {"m": {"Source": {"schema": "nfs"}}}}`,
-			`Mounts["m"].Source.schema: there is no such field; known are force_query, fragment, host, opaque, path, raw_path, raw_query, scheme, user`,
+			`Mounts["m"].Source.schema: there is no such field; known are force_query, fragment, host, omit_host, opaque, path, raw_fragment, raw_path, raw_query, scheme, user`,
 		},
 	}
 	for _, test := range tests {
@@ -93,7 +93,7 @@ func TestNeutralJSONKeepsEveryValue(t *testing.T) {
 		},
 		Connection: Connection{Keepalive: time.Minute},
 		Storage: Storage{ImageStores: []url.URL{{
-			Scheme: "s", Opaque: "o", Host: "h", Path: "p", RawPath: "rp", ForceQuery: true, RawQuery: "rq", Fragment: "f", User: url.User("u"),
+			Scheme: "s", Opaque: "o", Host: "h", Path: "p", RawPath: "rp", ForceQuery: true, RawQuery: "rq", Fragment: "f", User: url.User("u"), OmitHost: true, RawFragment: "rf",
 		}, {}}},
 		Network:  Network{BridgeNetworkWidth: &net.IPMask{255, 255, 0, 0}},
 		Registry: Registry{RegistryBlacklist: []string{"a|b"}, InsecureRegistries: []string{}},
@@ -113,6 +113,17 @@ func TestNeutralJSONKeepsEveryValue(t *testing.T) {
 	}
 	if strings.Contains(string(data), `\u003c`) {
 		t.Error("'<' is escaped")
+	}
+}
+
+func TestAURLMayBeSpelledAsInGo(t *testing.T) {
+	config, err := ParseExecutorJSON([]byte(`{"Mounts": {"m": {"Source": {"Scheme": "nfs", "RawQuery": "a=b", "rawpath": "/x", "force_query": true}}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := url.URL{Scheme: "nfs", RawQuery: "a=b", RawPath: "/x", ForceQuery: true}
+	if diff := cmp.Diff(want, config.Mounts["m"].Source); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

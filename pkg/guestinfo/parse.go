@@ -215,27 +215,39 @@ func parseMask(object map[string]any, mask *net.IPMask, field string) error {
 }
 
 func parseURL(raw any, u *url.URL, field string) error {
-	fields := neutralURL(u)
-	names := append(slices.Collect(maps.Keys(fields)), "user")
-	object, err := wantObject(raw, field, names...)
+	object, err := want[map[string]any](raw, field, "an object")
 	if err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(object)) {
-		at, value := fieldPath(field, name), object[name]
-		if name == "user" {
-			text, err := want[string](value, at, "a text")
-			if err != nil {
-				return err
-			}
-			u.User = url.User(text)
-			continue
+	fields := neutralURL(u)
+	user := ""
+	fields["user"] = &user
+	for _, given := range slices.Sorted(maps.Keys(object)) {
+		at := fieldPath(field, given)
+		to, ok := fields[neutralName(fields, given)]
+		if !ok {
+			return refuse(at, "there is no such field; known are %s", strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 		}
-		if err := parseValue(value, reflect.ValueOf(fields[name]).Elem(), at); err != nil {
+		if err := parseValue(object[given], reflect.ValueOf(to).Elem(), at); err != nil {
 			return err
 		}
 	}
+	if user != "" {
+		u.User = url.User(user)
+	}
 	return nil
+}
+
+// neutralName finds a field of a URL under another spelling: Go's own RawPath
+// and rawpath mean raw_path.
+func neutralName(fields map[string]any, given string) string {
+	plain := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "_", "")) }
+	for name := range fields {
+		if plain(name) == plain(given) {
+			return name
+		}
+	}
+	return given
 }
 
 func parseTime(raw any, t *time.Time, field string) error {

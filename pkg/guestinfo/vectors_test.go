@@ -46,18 +46,18 @@ func refused() map[string]string {
 	}
 }
 
-func readVectors(t testing.TB, file string) []vector {
-	t.Helper()
+func readVectors(tb testing.TB, file string) []vector {
+	tb.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", file))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var vectors []vector
 	if err := json.Unmarshal(data, &vectors); err != nil {
-		t.Fatalf("%s: %v", file, err)
+		tb.Fatalf("%s: %v", file, err)
 	}
 	if len(vectors) == 0 {
-		t.Fatalf("%s holds no vectors", file)
+		tb.Fatalf("%s holds no vectors", file)
 	}
 	return vectors
 }
@@ -71,13 +71,13 @@ func without(keys map[string]string, drop []string) map[string]string {
 	return out
 }
 
-func diffJSON(t testing.TB, want, got []byte) string {
-	t.Helper()
+func diffJSON(tb testing.TB, want, got []byte) string {
+	tb.Helper()
 	parse := func(data []byte) (out any) {
 		decoder := json.NewDecoder(strings.NewReader(string(data)))
 		decoder.UseNumber()
 		if err := decoder.Decode(&out); err != nil {
-			t.Fatalf("%v in %s", err, data)
+			tb.Fatalf("%v in %s", err, data)
 		}
 		return out
 	}
