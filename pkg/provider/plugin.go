@@ -14,8 +14,9 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi"
 )
 
-// DefaultCallTimeout is how long a call may take when Options say nothing else.
-const DefaultCallTimeout = 5 * time.Minute
+// DefaultCallTimeout is how long a call may take when Options say nothing else. It is
+// a second line: backends have limits of their own, which are shorter.
+const DefaultCallTimeout = 10 * time.Minute
 
 // Options of a MachinePlugin. The zero value works.
 type Options struct {
