@@ -114,10 +114,11 @@ func machinesOf(ctx context.Context, g gomega.Gomega, s *stack.Stack, name strin
 	return list.Items
 }
 
-// machineDeployment rolls one machine after the other in, and as many out.
+// machineDeployment rolls out with up to two machines more than it needs, and
+// never with fewer.
 func machineDeployment(name string, replicas int32) *machinev1.MachineDeployment {
 	selector, machines := template(name)
-	one, none := intstr.FromInt32(1), intstr.FromInt32(0)
+	two, none := intstr.FromInt32(2), intstr.FromInt32(0)
 	return &machinev1.MachineDeployment{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: machinev1.MachineDeploymentSpec{
@@ -125,7 +126,7 @@ func machineDeployment(name string, replicas int32) *machinev1.MachineDeployment
 			Strategy: machinev1.MachineDeploymentStrategy{
 				Type: machinev1.RollingUpdateMachineDeploymentStrategyType,
 				RollingUpdate: &machinev1.RollingUpdateMachineDeployment{
-					UpdateConfiguration: machinev1.UpdateConfiguration{MaxSurge: &one, MaxUnavailable: &none},
+					UpdateConfiguration: machinev1.UpdateConfiguration{MaxSurge: &two, MaxUnavailable: &none},
 				},
 			},
 		},
