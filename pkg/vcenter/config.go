@@ -47,7 +47,7 @@ func (c Config) Format(f fmt.State, _ rune) {
 func (c Config) MarshalLog() any { return fmt.Sprint(c) }
 
 // ConfigFromSecret reads a Config from a Secret's data (the keys are in
-// v1alpha1). A missing user or password is Unauthenticated, every other fault
+// v1alpha1). A missing host, user or password is Unauthenticated, every other fault
 // InvalidArgument; the text names the key and never shows the password.
 func ConfigFromSecret(data map[string][]byte) (Config, error) {
 	text := func(key string) string { return strings.TrimSpace(string(data[key])) }
@@ -134,7 +134,7 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 	}
 	s := strings.TrimSpace(endpoint)
 	if s == "" {
-		return nil, errdefs.New(errdefs.InvalidArgument, "secret key %s is missing or empty; right is for example vcenter.example.com", v1alpha1.SecretHost)
+		return nil, errdefs.New(errdefs.Unauthenticated, "secret key %s is missing or empty; right is for example vcenter.example.com", v1alpha1.SecretHost)
 	}
 	if !strings.Contains(s, "://") {
 		if ip, err := netip.ParseAddr(s); err == nil && ip.Is6() {
@@ -146,28 +146,10 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 	if err != nil {
 		return bad("it is not a host or URL") // the parser's own text would show a password in the URL
 	}
+	if why := objection(u); why != "" {
+		return bad(why)
+	}
 	host, port := strings.ToLower(u.Hostname()), u.Port()
-	switch {
-	case u.User != nil:
-		return bad("credentials do not belong in the URL")
-	case host == "":
-		return bad("the host is missing")
-	case strings.ContainsAny(host, " \t\r\n/\\@"):
-		return bad("the host name is malformed")
-	case u.Scheme != "https" && u.Scheme != "http":
-		return bad("the scheme must be https")
-	case u.Scheme == "http" && !isLoopback(host):
-		return bad("plain http is allowed for loopback addresses only")
-	case strings.Trim(u.Path, "/") != "" && strings.Trim(u.Path, "/") != "sdk":
-		return bad("the path must be /sdk")
-	case u.RawQuery != "" || u.Fragment != "":
-		return bad("query and fragment are not allowed")
-	}
-	if port != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return bad("the port must be 1 to 65535")
-		}
-	}
 	if (u.Scheme == "https" && port == "443") || (u.Scheme == "http" && port == "80") {
 		port = ""
 	}
@@ -181,8 +163,34 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 	return out, nil
 }
 
+// objection says why a URL cannot be that of a vCenter, or nothing.
+func objection(u *url.URL) string {
+	switch {
+	case u.User != nil:
+		return "credentials do not belong in the URL"
+	case u.Hostname() == "":
+		return "the host is missing"
+	case strings.ContainsAny(u.Hostname(), " \t\r\n/\\@"):
+		return "the host name is malformed"
+	case u.Scheme != "https" && u.Scheme != "http":
+		return "the scheme must be https"
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return "plain http is allowed for loopback addresses only"
+	case strings.Trim(u.Path, "/") != "" && strings.Trim(u.Path, "/") != "sdk":
+		return "the path must be /sdk"
+	case u.RawQuery != "" || u.Fragment != "":
+		return "query and fragment are not allowed"
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return "the port must be 1 to 65535"
+		}
+	}
+	return ""
+}
+
 func isLoopback(host string) bool {
-	if host == "localhost" {
+	if strings.EqualFold(host, "localhost") {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)

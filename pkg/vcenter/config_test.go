@@ -4,7 +4,7 @@
 package vcenter
 
 import (
-	"crypto/sha1" //nolint:gosec // the thumbprint that vCenter shows
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -101,7 +101,7 @@ func TestBadSecretsNameTheKey(t *testing.T) {
 		value string
 		want  errdefs.Kind
 	}{
-		v1alpha1.SecretHost:       {"", errdefs.InvalidArgument},
+		v1alpha1.SecretHost:       {"", errdefs.Unauthenticated},
 		v1alpha1.SecretUsername:   {" ", errdefs.Unauthenticated},
 		v1alpha1.SecretPassword:   {"", errdefs.Unauthenticated},
 		v1alpha1.SecretInsecure:   {"maybe", errdefs.InvalidArgument},
@@ -163,7 +163,7 @@ func TestEqualConfigsShareASessionAndOthersDoNot(t *testing.T) {
 func TestTrust(t *testing.T) {
 	s := startSim(t)
 	raw := s.Certificate().Raw
-	sum1, sum256 := sha1.Sum(raw), sha256.Sum256(raw) //nolint:gosec // the thumbprint that vCenter shows
+	sum1, sum256 := sha1.Sum(raw), sha256.Sum256(raw)
 	other := s.config().CABundle
 	for name, tc := range map[string]struct {
 		trust func(*Config)

@@ -131,6 +131,13 @@ type faulty interface {
 // taskFault is the error of a task that failed.
 type taskFault struct{ types.LocalizedMethodFault }
 
+// IsTaskFault reports that err is a task's own: the task has ended, and failed.
+// Any other error of Waiter.Task leaves open how it ends.
+func IsTaskFault(err error) bool {
+	_, ok := errors.AsType[*taskFault](err)
+	return ok
+}
+
 // Error returns vCenter's text.
 func (e *taskFault) Error() string {
 	if e.LocalizedMessage != "" {
@@ -378,6 +385,7 @@ func scalar(v any) (string, bool) {
 	switch reflect.TypeOf(v).Kind() {
 	case reflect.String, reflect.Bool, reflect.Int, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Float32, reflect.Float64:
 		return fmt.Sprint(v), true
+	default:
+		return "", false
 	}
-	return "", false
 }

@@ -47,7 +47,7 @@ func negotiate(ctx context.Context, c *soap.Client) (string, error) {
 		} `xml:"namespace"`
 	}
 	if err := xml.NewDecoder(io.LimitReader(res.Body, maxVersionsFile)).Decode(&v); err != nil {
-		return oldestVersion, nil //nolint:nilerr // what cannot be understood tells no version
+		return oldestVersion, nil // what cannot be understood tells no version
 	}
 	for _, ns := range v.Namespace {
 		if ns.Name == "urn:"+vim25.Namespace && ns.Version != "" {

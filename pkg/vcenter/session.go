@@ -31,7 +31,7 @@ import (
 const locale = "en_US"
 
 // errEnded says that a session was logged out by us.
-var errEnded = errors.New("the session was closed") //nolint:gochecknoglobals // a sentinel
+var errEnded = errors.New("the session was closed")
 
 // session is one login in one vCenter, from the first to the logout.
 type session struct {
