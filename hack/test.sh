@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Runs the test suites, all of them or those that are named:
+#   hack/test.sh [unit] [e2e] [integration]
+#
+#   unit         all packages with the race detector: unit tests, conformance of
+#                the SPI implementations, the provider on a simulated vCenter,
+#                layers and manifests
+#   e2e          test/e2e: real API server, real MCM, nodes that join
+#   integration  MCM's own integration framework, in namespaces of its own
+#
+# A suite that fails does not keep the next ones from running; the last lines say
+# how each ended, and the exit code is 0 only if all passed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+hack/prerequisites.sh
+
+unit() {
+  local all packages
+  all=$(go list ./...) || return 1
+  packages=$(grep -v -e '/test/e2e$' -e '/test/integration/controller$' <<<"$all")
+  # shellcheck disable=SC2086 # one word per package
+  CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m $packages
+}
+
+e2e() {
+  # Built first, so that the time limit is for the tests alone.
+  local controlplane
+  controlplane=$(hack/controlplane.sh) || return 1
+  E2E_CONTROLPLANE_DIR=$controlplane go test -count=1 -timeout 30m -v ./test/e2e
+}
+
+integration() { hack/integration.sh; }
+
+suites=("$@")
+[ $# -gt 0 ] || suites=(unit e2e integration)
+for suite in "${suites[@]}"; do
+  case $suite in
+    unit | e2e | integration) ;;
+    *)
+      echo "test: no suite $suite; there are unit, e2e and integration" >&2
+      exit 2
+      ;;
+  esac
+done
+
+results=()
+code=0
+for suite in "${suites[@]}"; do
+  echo "=== $suite"
+  begin=$SECONDS
+  if "$suite"; then
+    results+=("$suite: passed ($((SECONDS - begin)) s)")
+  else
+    results+=("$suite: FAILED ($((SECONDS - begin)) s)")
+    code=1
+  fi
+done
+echo "=== summary"
+printf '%s\n' "${results[@]}"
+exit $code
