@@ -260,5 +260,5 @@ func scanValue(decoder *json.Decoder, path string, visit func(string, any)) {
 		}
 		scanValue(decoder, child, visit)
 	}
-	_, _ = decoder.Token() //nolint:errcheck // the closing delimiter of valid JSON
+	_, _ = decoder.Token() // the closing delimiter
 }

@@ -122,10 +122,10 @@ var (
 
 // badHost says what is wrong with a host name, address, host:port or https URL, or "".
 func badHost(s string) string {
-	const must = "must be a host name or address, host:port, or an https URL without user"
 	if reason := badName(s); reason != "" {
 		return reason
 	}
+	const must = "must be a host name or address, host:port, or an https URL without user"
 	text := s
 	if !strings.Contains(s, "://") {
 		if addr, err := netip.ParseAddr(s); err == nil && addr.Is6() {
@@ -140,19 +140,27 @@ func badHost(s string) string {
 	if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return must
 	}
+	if reason := badURL(u); reason != "" {
+		return must + reason
+	}
+	return ""
+}
+
+// badURL judges what a URL without user and query consists of.
+func badURL(u *url.URL) string {
 	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
-		return must + "; http is for loopback addresses only"
+		return "; http is for loopback addresses only"
 	}
 	if u.Path != "" && u.Path != "/" && u.Path != "/sdk" {
-		return must + "; its path can be /sdk only"
+		return "; its path can be /sdk only"
 	}
 	if p := u.Port(); p != "" {
 		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
-			return must + "; the port must be between 1 and 65535"
+			return "; the port must be between 1 and 65535"
 		}
 	}
 	if _, err := netip.ParseAddr(u.Hostname()); err != nil && !hostPattern.MatchString(u.Hostname()) {
-		return must
+		return "; the host is malformed"
 	}
 	return ""
 }
