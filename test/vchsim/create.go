@@ -6,6 +6,7 @@ package vchsim
 import (
 	"os"
 	"path"
+	"sync"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
@@ -23,25 +24,80 @@ func (o *overrides) CreateVMTask(ctx *simulator.Context, req *types.CreateVM_Tas
 	if !ok {
 		return &methods.CreateVM_TaskBody{Fault_: simulator.Fault("", &types.ManagedObjectNotFound{Obj: req.This})}
 	}
-	var res soap.HasFault
-	ctx.WithLock(folder, func() {
-		if f := o.refuse(folder, req); f != nil {
-			task := failingTask(ctx, folder.Self, "createVm", f)
-			res = &methods.CreateVM_TaskBody{Res: &types.CreateVM_TaskResponse{Returnval: task}}
-			return
-		}
-		c := &creation{ctx: ctx}
-		if dir := o.sim.localPath(vmDir(req.Config.Files.VmPathName)); dir != "" {
-			if _, err := os.Stat(dir); os.IsNotExist(err) {
-				c.dir = dir
-			}
-		}
+	gate := o.gate(folder.Self)
+	gate.Lock() // until the task has ended
+	var task ref
+	ctx.WithLock(folder, func() { task = o.create(ctx, folder, req) })
+	o.afterTask(task, func() {
 		o.mu.Lock()
-		o.creators[folder.Self] = c
+		delete(o.creators, folder.Self)
 		o.mu.Unlock()
-		res = folder.CreateVMTask(ctx, req)
+		gate.Unlock()
 	})
-	return res
+	return &methods.CreateVM_TaskBody{Res: &types.CreateVM_TaskResponse{Returnval: task}}
+}
+
+func (o *overrides) create(ctx *simulator.Context, folder *simulator.Folder, req *types.CreateVM_Task) ref {
+	if f := o.refuse(folder, req); f != nil {
+		return failingTask(ctx, folder.Self, "createVm", f)
+	}
+	c := &creation{ctx: ctx}
+	if dir := o.sim.localPath(vmDir(req.Config.Files.VmPathName)); dir != "" {
+		if _, err := os.Stat(dir); os.IsNotExist(err) {
+			c.dir = dir
+		}
+	}
+	o.mu.Lock()
+	o.creators[folder.Self] = c
+	o.mu.Unlock()
+	body, ok := folder.CreateVMTask(ctx, req).(*methods.CreateVM_TaskBody)
+	if !ok {
+		return failingTask(ctx, folder.Self, "createVm", &types.SystemErrorFault{Reason: "vcsim answers CreateVM_Task with another type"})
+	}
+	return body.Res.Returnval
+}
+
+func (o *overrides) gate(folder ref) *sync.Mutex {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.gates[folder] == nil {
+		o.gates[folder] = new(sync.Mutex)
+	}
+	return o.gates[folder]
+}
+
+// afterTask runs f once the task has ended.
+func (o *overrides) afterTask(r ref, f func()) {
+	once := sync.OnceFunc(f)
+	o.mu.Lock()
+	o.tasks[r] = once
+	o.mu.Unlock()
+	task, ok := o.sim.registry.Get(r).(*simulator.Task)
+	if !ok {
+		return
+	}
+	// It may have ended before anybody looked.
+	ctx := o.sim.newContext()
+	ended := false
+	ctx.WithLock(task, func() { ended = hasEnded(&task.Task) })
+	if ended {
+		o.ended(r)
+	}
+}
+
+// ended is called when a task has ended.
+func (o *overrides) ended(task ref) {
+	o.mu.Lock()
+	f := o.tasks[task]
+	delete(o.tasks, task)
+	o.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
+
+func hasEnded(task *mo.Task) bool {
+	return task.Info.State == types.TaskInfoStateSuccess || task.Info.State == types.TaskInfoStateError
 }
 
 // vmDir returns the directory of a vmx path, or "" if vCenter chooses it.

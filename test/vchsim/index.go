@@ -50,6 +50,9 @@ func (x *index) PutObject(_ *simulator.Context, o mo.Reference) {
 
 // UpdateObject is called after each change of an object.
 func (x *index) UpdateObject(_ *simulator.Context, o mo.Reference, changes []types.PropertyChange) {
+	if task, ok := o.(*mo.Task); ok && hasEnded(task) {
+		x.sim.calls.ended(task.Self)
+	}
 	vm, ok := o.(*mo.VirtualMachine)
 	if !ok {
 		return

@@ -32,7 +32,12 @@ type overrides struct {
 	creators map[ref]*creation
 	// pending holds, per VM that is being made, what ends when it is complete or has failed.
 	pending map[ref]*creation
-	waits   map[*simulator.PropertyCollector]struct{}
+	// gates let one create at a time into each folder; vcsim's own locks are not
+	// fair, and readers would starve among many creators.
+	gates map[ref]*sync.Mutex
+	// tasks holds what to do when a task has ended.
+	tasks map[ref]func()
+	waits waits
 }
 
 type creation struct {
@@ -44,7 +49,9 @@ type creation struct {
 
 func (o *overrides) register(s *Sim) {
 	o.sim = s
-	o.creators, o.pending, o.waits = map[ref]*creation{}, map[ref]*creation{}, map[*simulator.PropertyCollector]struct{}{}
+	o.creators, o.pending = map[ref]*creation{}, map[ref]*creation{}
+	o.gates, o.tasks = map[ref]*sync.Mutex{}, map[ref]func(){}
+	o.waits.collectors = map[*simulator.PropertyCollector]*narrowed{}
 	o.Self = ref{Type: "VchSim", Value: "overrides"}
 	s.registry.Put(o)
 }
@@ -55,10 +62,6 @@ func (*overrides) Lock() {}
 
 // Unlock does nothing.
 func (*overrides) Unlock() {}
-
-// maxWait limits how long WaitForUpdatesEx may take, which vCenter reserves the
-// right to. It ends waits whose client has gone.
-const maxWait = 30
 
 // intercept is asked before vcsim dispatches a call. It injects faults and sends
 // the methods of overrides there.
@@ -80,9 +83,7 @@ func (s *Sim) intercept(ctx *simulator.Context, method *simulator.Method) (mo.Re
 	case kind != "":
 		return nil, newFault(kind, method.This)
 	}
-	if method.Name == "WaitForUpdatesEx" {
-		s.calls.boundWait(ctx, method)
-	}
+	s.calls.waits.seen(ctx, method)
 	if s.calls.answers(method.Name, method.This) {
 		method.This = s.calls.Self
 	}
@@ -98,32 +99,6 @@ func (*overrides) answers(method string, this ref) bool {
 		return this.Type == "VirtualMachine"
 	}
 	return false
-}
-
-func (o *overrides) boundWait(ctx *simulator.Context, method *simulator.Method) {
-	req, ok := method.Body.(*types.WaitForUpdatesEx)
-	if !ok || ctx.Session == nil {
-		return
-	}
-	if req.Options == nil {
-		req.Options = new(types.WaitOptions)
-	}
-	if req.Options.MaxWaitSeconds == nil || *req.Options.MaxWaitSeconds > maxWait {
-		req.Options.MaxWaitSeconds = types.NewInt32(maxWait)
-	}
-	if pc, ok := ctx.Session.Get(method.This).(*simulator.PropertyCollector); ok {
-		o.mu.Lock()
-		o.waits[pc] = struct{}{}
-		o.mu.Unlock()
-	}
-}
-
-func (o *overrides) cancelWaits() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for pc := range o.waits {
-		pc.CancelWaitForUpdates(&types.CancelWaitForUpdates{This: pc.Self})
-	}
 }
 
 // vm returns the VM that was called, or the fault that it is not there.

@@ -115,7 +115,7 @@ func (s *Sim) close() error {
 		close(s.closed)
 		s.guests.close()
 		s.joiners.close()
-		s.calls.cancelWaits()
+		s.calls.waits.cancel()
 		if s.server != nil {
 			err = s.server.Close()
 		}
