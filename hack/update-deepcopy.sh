@@ -6,6 +6,7 @@
 set -o errexit -o nounset -o pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source hack/versions.sh
 
 header=$(mktemp)
 trap 'rm -f "${header}"' EXIT
@@ -14,7 +15,7 @@ cat >"${header}" <<'EOF'
 // SPDX-License-Identifier: Apache-2.0
 EOF
 
-go run k8s.io/code-generator/cmd/deepcopy-gen@v0.34.1 \
+go run k8s.io/code-generator/cmd/deepcopy-gen@"${CODE_GENERATOR_VERSION}" \
   --go-header-file "${header}" \
   --output-file zz_generated.deepcopy.go \
   ./pkg/api/v1alpha1
