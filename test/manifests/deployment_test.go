@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/ptr"
 )
 
@@ -108,6 +109,12 @@ func TestArgumentsAreFlagsOfThePrograms(t *testing.T) {
 		}
 		if probe := c.LivenessProbe; probe == nil || probe.HTTPGet == nil || probe.HTTPGet.Path != "/healthz" || probe.HTTPGet.Port.IntVal != *s.port {
 			t.Errorf("%s: liveness probe %v, port %d", c.Name, probe, *s.port)
+		}
+		for _, port := range c.Ports {
+			// The API server refuses what decoding lets pass: at most 15 characters.
+			if faults := validation.IsValidPortName(port.Name); len(faults) > 0 || port.ContainerPort != *s.port {
+				t.Errorf("%s: port %s of %d: %v", c.Name, port.Name, port.ContainerPort, faults)
+			}
 		}
 		// At 4 and more MCM logs bootstrap tokens: machinecontroller/userdata.go:56-60.
 		if slices.ContainsFunc(c.Args, func(a string) bool { return strings.HasPrefix(a, "--v=") && a > "--v=3" }) {
