@@ -24,7 +24,7 @@ import (
 func (o *Operator) Create(ctx context.Context, spec *types.VirtualMachineConfigSpec) error {
 	task, err := o.createTask(ctx, spec)
 	if err == nil {
-		_, err = o.waiter.Task(ctx, task)
+		err = o.await(ctx, task)
 	}
 	if vcenter.IsFileNotFound(err) {
 		return errdefs.Wrap(errdefs.FailedPrecondition, err, "create VM %q: the image disk (rootDisk.vmdk) or the VCH's bootstrap ISO %s does not exist", spec.Name, o.host.BootstrapISO)
@@ -97,8 +97,7 @@ func (o *Operator) reconfigureOnce(ctx context.Context, ref types.ManagedObjectR
 	if err != nil {
 		return err
 	}
-	_, err = o.waiter.Task(ctx, res.Returnval)
-	return err
+	return o.await(ctx, res.Returnval)
 }
 
 // Reread reads a VM that was ours again, within an operation that was allowed to

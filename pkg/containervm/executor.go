@@ -147,6 +147,9 @@ func environment(r Request) ([]string, error) {
 	env := make([]string, 0, len(r.Spec.Env)+1)
 	hasPath := false
 	for i, v := range r.Spec.Env {
+		if v.Name == userDataVariable {
+			return nil, errdefs.New(errdefs.InvalidArgument, "env[%d].name: %s is what userData.exec passes userData in; choose another name", i, userDataVariable)
+		}
 		value := ""
 		switch {
 		case v.ValueFrom != nil:

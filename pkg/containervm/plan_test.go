@@ -268,6 +268,7 @@ func TestFaultsOfTheRequestNameTheField(t *testing.T) {
 		"a secret with a pipe":       {func(r *containervm.Request) { r.Spec.Env[0].ValueFrom = &v1alpha1.EnvVarSource{SecretKey: "password"} }, "env[0]", errdefs.InvalidArgument},
 		"a missing secret key":       {func(r *containervm.Request) { r.Spec.Env[0].ValueFrom = &v1alpha1.EnvVarSource{SecretKey: "gone"} }, "env[0].valueFrom.secretKey", errdefs.InvalidArgument},
 		"a signal unknown to tether": {func(r *containervm.Request) { r.Spec.StopSignal = "SIGPWR" }, "stopSignal", errdefs.InvalidArgument},
+		"the name of userData.exec":  {func(r *containervm.Request) { r.Spec.Env[0].Name = "MCM_VCH_USERDATA" }, "env[0].name", errdefs.InvalidArgument},
 		"nothing to run":             {func(r *containervm.Request) { r.Spec.Command = nil }, "command", errdefs.InvalidArgument},
 		"exec without userData":      {func(r *containervm.Request) { r.Secret = nil; r.Spec.UserData = &v1alpha1.UserData{Exec: ptr.To(true)} }, "userData.exec", errdefs.InvalidArgument},
 		"userData too large for exec": {func(r *containervm.Request) {

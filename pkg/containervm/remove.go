@@ -56,7 +56,7 @@ func detachDisks(vm *VM) *types.VirtualMachineConfigSpec {
 func (o *Operator) destroy(ctx context.Context, vm *VM) error {
 	res, err := methods.Destroy_Task(ctx, o.client.Vim(), &types.Destroy_Task{This: vm.Ref})
 	if err == nil {
-		_, err = o.waiter.Task(ctx, res.Returnval)
+		err = o.await(ctx, res.Returnval)
 	}
 	switch {
 	case err == nil:
@@ -81,8 +81,9 @@ func (vm *VM) lost() bool {
 
 // RemoveLeftovers deletes the directory that a cut-off removal of the machine
 // may have left, once no VM is there any more. A VM that is registered in it,
-// or stands under the machine's display name, is foreign: FailedPrecondition.
-func (o *Operator) RemoveLeftovers(ctx context.Context, dir, displayName string, id identity.Identity, shared ...string) error {
+// or stands under the machine's display name, is foreign: FailedPrecondition. The
+// machine's own VM that turned up meanwhile is Aborted: find it again.
+func (o *Operator) RemoveLeftovers(ctx context.Context, dir, displayName string, id identity.Identity, want identity.Mark, shared ...string) error {
 	vim := o.client.Vim()
 	if err := o.mayDelete(dir, shared); err != nil {
 		return err
@@ -92,6 +93,13 @@ func (o *Operator) RemoveLeftovers(ctx context.Context, dir, displayName string,
 		return o.convert(err, "look for a VM %q in VCH %s", displayName, o.host.Name)
 	}
 	if child.Returnval != nil {
+		vms, err := o.read(ctx, []types.ManagedObjectReference{*child.Returnval}, true)
+		if err != nil {
+			return err
+		}
+		if len(vms) == 0 || o.Owned(vms[0], id, want) == nil {
+			return errdefs.New(errdefs.Aborted, "VM %q (%s) of machine %s was being created or removed just now", displayName, child.Returnval.Value, want.Machine)
+		}
 		return errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) is not touched: it has the name of the machine's VM but not its BIOS UUID %s; rename it or move it away", displayName, child.Returnval.Value, id.BIOSUUID)
 	}
 	vmx := dir + id.ContainerID + ".vmx"
@@ -141,7 +149,7 @@ func (o *Operator) deleteDirectory(ctx context.Context, dir string) error {
 		This: *vim.ServiceContent.FileManager, Name: strings.TrimRight(dir, "/"), Datacenter: &o.host.Datacenter,
 	})
 	if err == nil {
-		_, err = o.waiter.Task(ctx, res.Returnval)
+		err = o.await(ctx, res.Returnval)
 	}
 	if vcenter.IsFileNotFound(err) {
 		return nil // Destroy took it along

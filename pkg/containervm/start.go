@@ -127,9 +127,9 @@ func (p *progress) judge(vm *VM) (bool, error) {
 	switch {
 	case p.task == types.TaskInfoStateError && p.fault != nil:
 		return false, vcenter.Convert(task.Error{LocalizedMethodFault: p.fault}, "power on VM %q (%s)", vm.Name, vm.Ref.Value)
-	case p.start == started && p.power == types.VirtualMachinePowerStatePoweredOn:
+	case p.start == guestinfo.StartedTrue && p.power == types.VirtualMachinePowerStatePoweredOn:
 		return true, nil
-	case p.start != "" && p.start != started:
+	case p.start != "" && p.start != guestinfo.StartedTrue:
 		return false, errdefs.New(errdefs.Internal, "the process of VM %q (%s) does not start: the guest says: %s", vm.Name, vm.Ref.Value, oneLine(p.start))
 	case p.wasOn && p.power == types.VirtualMachinePowerStatePoweredOff:
 		return false, errdefs.New(errdefs.Internal, "VM %q (%s) powered itself off before its process started; see tether.debug and output.log in its directory %s", vm.Name, vm.Ref.Value, vm.VMX)

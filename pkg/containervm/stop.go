@@ -104,7 +104,7 @@ func (o *Operator) processManager(ctx context.Context) (types.ManagedObjectRefer
 func (o *Operator) powerOff(ctx context.Context, vm *VM) error {
 	res, err := methods.PowerOffVM_Task(ctx, o.client.Vim(), &types.PowerOffVM_Task{This: vm.Ref})
 	if err == nil {
-		_, err = o.waiter.Task(ctx, res.Returnval)
+		err = o.await(ctx, res.Returnval)
 	}
 	if vcenter.IsInvalidPowerState(err) {
 		// It went off by itself, perhaps; what follows must not meet a running VM.

@@ -18,9 +18,6 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
 
-// started is what the tether writes once the process runs; any other text is the reason why it does not.
-const started = "true"
-
 // VM is what one read of a container VM showed.
 type VM struct {
 	Ref  types.ManagedObjectReference
@@ -109,7 +106,7 @@ func (vm *VM) Started() string { return plain(vm.Keys[guestinfo.StartedKey(vm.co
 
 // Running reports whether the VM is on and its process runs.
 func (vm *VM) Running() bool {
-	return vm.PowerState == types.VirtualMachinePowerStatePoweredOn && vm.Started() == started
+	return vm.PowerState == types.VirtualMachinePowerStatePoweredOn && vm.Started() == guestinfo.StartedTrue
 }
 
 func (vm *VM) containerID() string { return vm.Keys[guestinfo.CommonIDKey] }

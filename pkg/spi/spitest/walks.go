@@ -33,7 +33,7 @@ func walks() map[string]func(*fixture) {
 	for _, op := range []string{"create", "initialize", "status", "shutdown", "delete", "list"} {
 		for _, kind := range FaultKinds() {
 			tests[fmt.Sprintf("%s with %s at each step", op, kind)] = func(f *fixture) {
-				walk(f, op, func(context.CancelFunc) Fault { return Fault{Kind: kind} }, kind)
+				alternate(f, op, func(context.CancelFunc) Fault { return Fault{Kind: kind} }, kind)
 			}
 		}
 	}
@@ -42,10 +42,22 @@ func walks() map[string]func(*fixture) {
 
 // walk lets fault strike at each step of the operation. An error must be of one
 // of the kinds; what is there afterwards must come to its end by one reconcile,
-// for every second machine by a delete alone.
+// and for another machine by a delete alone.
 func walk(f *fixture, opName string, fault func(context.CancelFunc) Fault, kinds ...errdefs.Kind) {
+	both := func(int) []bool { return []bool{false, true} }
+	f.walk(opName, both, fault, kinds...)
+}
+
+// alternate is walk with one machine for each step: every second one is deleted.
+func alternate(f *fixture, opName string, fault func(context.CancelFunc) Fault, kinds ...errdefs.Kind) {
+	f.walk(opName, func(step int) []bool { return []bool{step%2 == 0} }, fault, kinds...)
+}
+
+func (f *fixture) walk(opName string, ends func(step int) []bool, fault func(context.CancelFunc) Fault, kinds ...errdefs.Kind) {
+	f.Helper()
 	for step := 1; step <= maxSteps; step++ {
-		for _, thenDelete := range []bool{false, true} {
+		struck := false
+		for _, thenDelete := range ends(step) {
 			name := fmt.Sprintf("walk-%d-%v", step, thenDelete)
 			f.prepare(opName, name)
 			ctx, cancel := context.WithCancel(f.Context())
@@ -53,7 +65,7 @@ func walk(f *fixture, opName string, fault func(context.CancelFunc) Fault, kinds
 			broken.Step = step
 			heal := f.h.Inject(broken)
 			err := f.operation(opName).run(ctx, f, name)
-			struck := heal()
+			struck = heal()
 			cancel()
 			if err != nil && !struck {
 				f.Fatalf("%s at %d steps, without any fault: %v", opName, step, err)
@@ -62,10 +74,10 @@ func walk(f *fixture, opName string, fault func(context.CancelFunc) Fault, kinds
 				f.wantError(fmt.Sprintf("%s struck at step %d", opName, step), err, kinds...)
 			}
 			f.finish(opName, name, err, thenDelete || opName == "delete", step)
-			if !struck && thenDelete {
-				f.Logf("%s takes %d steps", opName, step-1)
-				return
-			}
+		}
+		if !struck {
+			f.Logf("%s takes %d steps", opName, step-1)
+			return
 		}
 	}
 	f.Fatalf("%s did not make it through in %d steps", opName, maxSteps)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/vmware/govmomi/vim25/types"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
@@ -76,7 +77,7 @@ func (b *Backend) create(ctx context.Context, c *call) (*containervm.VM, error) 
 	}
 	// No VM of ours: either files that a cut-off removal left, or a foreign VM of that name.
 	if dir, known := containervm.Directory(c.spec, c.host, c.id); known {
-		if err := c.RemoveLeftovers(ctx, dir, plan.Name, c.id, c.spec.RootDisk.VMDK); err != nil {
+		if err := c.RemoveLeftovers(ctx, dir, plan.Name, c.id, c.mark, c.spec.RootDisk.VMDK); err != nil {
 			if errdefs.Is(err, errdefs.FailedPrecondition) {
 				return nil, errdefs.Wrap(errdefs.AlreadyExists, err, "create machine %s", c.mark.Machine)
 			}
@@ -149,7 +150,7 @@ func (b *Backend) DeleteMachine(ctx context.Context, machineName, providerID str
 			if !known {
 				return nil
 			}
-			return c.RemoveLeftovers(ctx, dir, containervm.DisplayName(c.host.NameConvention, machineName, c.id.ContainerID), c.id, c.shared()...)
+			return c.RemoveLeftovers(ctx, dir, containervm.DisplayName(c.host.NameConvention, machineName, c.id.ContainerID), c.id, c.mark, c.shared()...)
 		}
 		if err := b.remove(ctx, c, vm); err != nil {
 			return err
@@ -162,8 +163,16 @@ func (b *Backend) DeleteMachine(ctx context.Context, machineName, providerID str
 }
 
 func (b *Backend) remove(ctx context.Context, c *call, vm *containervm.VM) error {
-	if err := b.stop(ctx, c, vm); err != nil {
-		return err
+	if vm.PowerState != types.VirtualMachinePowerStatePoweredOff {
+		if err := b.stop(ctx, c, vm); err != nil {
+			return err
+		}
+		// The guest wrote while it stopped, so the changeVersion of the first read is of no use any more.
+		fresh, err := c.Reread(ctx, vm)
+		if err != nil {
+			return err
+		}
+		vm = fresh
 	}
 	return c.Remove(ctx, vm, c.shared()...)
 }

@@ -122,9 +122,10 @@ func (w *world) Spec() *v1alpha1.ProviderSpec {
 func (w *world) Secret() *corev1.Secret { return &corev1.Secret{Data: w.sim.Secret()} }
 
 func (w *world) Inject(f spitest.Fault) (heal func() bool) {
-	heal = w.steps.inject(f)
+	restore := w.steps.inject(f)
 	return func() bool {
-		struck := heal()
+		struck := restore()
+		w.settle()
 		if f.Kill && struck {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -134,14 +135,41 @@ func (w *world) Inject(f spitest.Fault) (heal func() bool) {
 	}
 }
 
+// settle waits for the tasks that a struck call left running: what they do must
+// be there when the world is looked at.
+func (w *world) settle() {
+	var m mo.TaskManager
+	if err := property.DefaultCollector(w.admin).RetrieveOne(w.Context(), *w.admin.ServiceContent.TaskManager, []string{"recentTask"}, &m); err != nil {
+		w.Fatal(err)
+	}
+	if len(m.RecentTask) == 0 {
+		return
+	}
+	var tasks []mo.Task
+	if err := property.DefaultCollector(w.admin).Retrieve(w.Context(), m.RecentTask, []string{"info.state"}, &tasks); err != nil {
+		w.Fatal(err)
+	}
+	for _, t := range tasks {
+		if t.Info.State == types.TaskInfoStateRunning || t.Info.State == types.TaskInfoStateQueued {
+			// The task's own error is of no interest here.
+			_, _ = object.NewTask(w.admin, t.Self).WaitForResult(w.Context())
+		}
+	}
+}
+
 func (w *world) SetGuest(g spitest.Guest) {
 	w.sim.SetGuest(vchsim.GuestOptions{Fail: g.StartError, Hang: g.StartHangs, IgnoreStop: g.StopHangs})
 }
 
 func (w *world) VCH() string { return w.sim.ApplianceUUID() }
 
-// vms reads all VMs of the inventory.
+// vms reads all VMs of the inventory whole.
 func (w *world) vms() map[types.ManagedObjectReference]mo.VirtualMachine {
+	w.Helper()
+	return w.read("name", "parent", "resourcePool", "runtime.powerState", "config")
+}
+
+func (w *world) read(properties ...string) map[types.ManagedObjectReference]mo.VirtualMachine {
 	w.Helper()
 	ctx := w.Context()
 	v, err := view.NewManager(w.admin).CreateContainerView(ctx, w.admin.ServiceContent.RootFolder, []string{"VirtualMachine"}, true)
@@ -149,7 +177,7 @@ func (w *world) vms() map[types.ManagedObjectReference]mo.VirtualMachine {
 		w.Fatal(err)
 	}
 	var all []mo.VirtualMachine
-	err = errors.Join(v.Retrieve(ctx, []string{"VirtualMachine"}, []string{"name", "parent", "resourcePool", "runtime.powerState", "config"}, &all), v.Destroy(ctx))
+	err = errors.Join(v.Retrieve(ctx, []string{"VirtualMachine"}, properties, &all), v.Destroy(ctx))
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -174,7 +202,7 @@ func (w *world) Machines() []spitest.Machine {
 		w.Fatal(err)
 	}
 	var out []spitest.Machine
-	for ref, vm := range w.vms() {
+	for ref, vm := range w.read("config.extraConfig", "runtime.powerState") {
 		if m, ok := markOf(vm); ok && !w.foreign[ref] && m.Cluster == cluster && m.Role == role {
 			out = append(out, spitest.Machine{Name: m.Machine, Running: vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn})
 		}
@@ -208,7 +236,7 @@ func (w *world) allFiles() map[string]bool {
 // Leftovers compares files, but those in the directories of VMs that are there.
 func (w *world) Leftovers() []string {
 	var dirs []string
-	for _, vm := range w.vms() {
+	for _, vm := range w.read("config.files") {
 		if vm.Config != nil {
 			if ds, p, ok := strings.Cut(strings.TrimPrefix(vm.Config.Files.VmPathName, "["), "] "); ok {
 				dirs = append(dirs, ds+"/"+filepath.Dir(p))
