@@ -5,6 +5,7 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -178,10 +179,13 @@ func TestFreePortsAreDifferentAndFree(t *testing.T) {
 func TestManifestsThatAreNone(t *testing.T) {
 	t.Parallel()
 	broken := filepath.Join(t.TempDir(), "broken.yaml")
-	if err := os.WriteFile(broken, []byte("kind: [\n"), 0o600); err != nil {
+	nothing := filepath.Join(t.TempDir(), "nothing.yaml")
+	if err := errors.Join(os.WriteFile(broken, []byte("kind: [\n"), 0o600), os.WriteFile(nothing, []byte("a: b\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	for name, path := range map[string]string{"a missing file": "/does/not/exist.yaml", "an empty directory": t.TempDir(), "no YAML": broken} {
+	for name, path := range map[string]string{
+		"a missing file": "/does/not/exist.yaml", "an empty directory": t.TempDir(), "no YAML": broken, "no object": nothing,
+	} {
 		t.Run(name+" is an error that names it", func(t *testing.T) {
 			t.Parallel()
 			if _, err := cluster.ReadManifests(path); err == nil || !strings.Contains(err.Error(), path) {

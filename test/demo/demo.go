@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
@@ -135,16 +136,14 @@ func (d *demo) writeSamples() error {
 		if err != nil {
 			return fmt.Errorf("encode the sample %s: %w", kind, err)
 		}
-		if err := os.WriteFile(d.sampleFile(kind), content, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(d.dir, sampleFile(kind)), content, 0o600); err != nil {
 			return fmt.Errorf("write the sample %s: %w", kind, err)
 		}
 	}
 	return nil
 }
 
-func (d *demo) sampleFile(kind string) string {
-	return filepath.Join(d.dir, strings.ToLower(kind)+".yaml")
-}
+func sampleFile(kind string) string { return strings.ToLower(kind) + ".yaml" }
 
 func (d *demo) startControllers(ctx context.Context) error {
 	if err := d.stack.StartControllers(ctx); err != nil {
@@ -156,7 +155,7 @@ func (d *demo) startControllers(ctx context.Context) error {
 
 func (d *demo) apply(ctx context.Context) error {
 	for _, kind := range order() {
-		if err := d.kubectl(ctx, "apply", "-f", d.sampleFile(kind)); err != nil {
+		if err := d.kubectl(ctx, "apply", "-f", sampleFile(kind)); err != nil {
 			return err
 		}
 	}
@@ -173,10 +172,23 @@ func (d *demo) look(ctx context.Context) error {
 	if err := d.listMachines(ctx); err != nil {
 		return err
 	}
-	machine := d.samples["Machine"].GetName()
+	name := d.samples["Machine"].GetName()
+	machine, err := d.stack.Machines.Machines(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("get the machine %s: %w", name, err)
+	}
+	vcenter := d.stack.VCenter()
+	inventory, err := vcenter.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	vm, found := inventory.VM(machine.Spec.ProviderID)
+	if !found {
+		return fmt.Errorf("no VM for the machine %s with the provider id %s", name, machine.Spec.ProviderID)
+	}
 	d.say("")
-	d.say("What VIC's init reads in the VM of %s, decoded:", machine)
-	return d.vchctl(ctx, 40, "guestinfo", "decode", "--vm", machine)
+	d.say("What VIC's init reads in the VM of %s, decoded:", name)
+	return d.vchctl(ctx, 120, "guestinfo", "decode", "--vm="+vm.Name)
 }
 
 func (d *demo) scaleUp(ctx context.Context) error {
@@ -211,7 +223,7 @@ func (d *demo) remove(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := d.kubectl(ctx, "delete", "--wait=false", "-f", d.sampleFile(kind)); err != nil {
+		if err := d.kubectl(ctx, "delete", "--wait=false", "-f", sampleFile(kind)); err != nil {
 			return err
 		}
 	}
@@ -229,25 +241,21 @@ func (d *demo) remove(ctx context.Context) error {
 	if err := d.before.Equal(after); err != nil {
 		return fmt.Errorf("the vCenter is not as it was before: %w", err)
 	}
-	d.say("the vCenter holds the same %d VMs and %d files and directories as before", len(after.VMs), len(after.Files))
+	d.say("what is listed still belongs to others; the vCenter holds the same %d VMs and %d files and directories as before", len(after.VMs), len(after.Files))
 	return nil
 }
 
 func (d *demo) kubectl(ctx context.Context, args ...string) error {
-	return d.show(ctx, 0, d.programs.Tool(stack.Kubectl), append([]string{"--kubeconfig=" + d.cluster.AdminKubeconfig(), "--namespace=" + namespace}, args...)...)
+	env := []string{"KUBECONFIG=" + d.cluster.AdminKubeconfig()}
+	return d.show(ctx, d.dir, env, 0, d.programs.Tool(stack.Kubectl), append([]string{"-n", namespace}, args...)...)
 }
 
 func (d *demo) listMachines(ctx context.Context) error {
-	return d.vchctl(ctx, 0, "machines", "ls")
+	return d.vchctl(ctx, 0, "machines", "ls", "--provider-spec="+sampleFile("MachineClass"))
 }
 
 func (d *demo) vchctl(ctx context.Context, lines int, args ...string) error {
-	return d.show(ctx, lines, d.programs.Path(stack.VCHCtl), append(args, d.vchctlFlags()...)...)
-}
-
-func (d *demo) vchctlFlags() []string {
-	vcenter := d.stack.VCenter()
-	return []string{"--secret-file=" + d.sampleFile("Secret"), "--datacenter=" + vcenter.Datacenter, "--vch=" + vcenter.VCH}
+	return d.show(ctx, d.dir, nil, lines, d.programs.Path(stack.VCHCtl), append(args, "--secret-file="+sampleFile("Secret"))...)
 }
 
 func (d *demo) subdir(name string) (string, error) {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/stack"
 )
@@ -16,6 +15,8 @@ import (
 // process is told to end.
 func (d *demo) hold(ctx context.Context) {
 	vcenter := d.stack.VCenter()
+	d.say("All files are in one directory:")
+	d.say("  cd %s", d.dir)
 	d.say("Kubernetes:")
 	d.say("  export KUBECONFIG=%s", d.cluster.AdminKubeconfig())
 	d.say("  alias kubectl='%s --namespace=%s'", d.programs.Tool(stack.Kubectl), namespace)
@@ -23,10 +24,10 @@ func (d *demo) hold(ctx context.Context) {
 	d.say("  kubectl scale machinedeployment/%s --replicas=1", d.samples["MachineDeployment"].GetName())
 	d.say("The VMs and what they are told:")
 	d.say("  alias vchctl='%s'", d.programs.Path(stack.VCHCtl))
-	d.say("  vchctl machines ls %s", strings.Join(d.vchctlFlags(), " "))
+	d.say("  vchctl machines ls --secret-file=%s --provider-spec=%s", sampleFile("Secret"), sampleFile("MachineClass"))
 	d.say("The vCenter, for govc and the like:")
 	d.say("  export GOVC_URL=%s GOVC_USERNAME=%s GOVC_PASSWORD=%s GOVC_INSECURE=1", vcenter.URL, vcenter.Username, vcenter.Password)
-	d.say("The logs:  ls %s", filepath.Join(d.dir, "*", "*.log"))
+	d.say("The logs:  ls %s", filepath.Join("*", "*.log"))
 	d.say("To stop it all and remove every trace:  kill %d", os.Getpid())
 	if err := os.WriteFile(filepath.Join(d.dir, keptFile), nil, 0o600); err != nil {
 		d.say("nobody is told that the demo is ready: %v", err)

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -39,16 +40,21 @@ func (n *narrator) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// show runs a command as a person would type it and shows what it prints, at most
-// so many lines of it (0: all).
-func (n *narrator) show(ctx context.Context, lines int, program string, args ...string) error {
+// show runs a command as a person in the directory would type it and shows what it
+// prints, at most so many lines of it (0: all).
+func (n *narrator) show(ctx context.Context, dir string, env []string, lines int, program string, args ...string) error {
 	n.say("$ %s %s", filepath.Base(program), strings.Join(args, " "))
 	command := exec.CommandContext(ctx, program, args...) //nolint:gosec // programs of this demo
+	command.Dir = dir
+	command.Env = append(os.Environ(), env...)
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	out, err := command.Output()
 	if err != nil {
 		return fmt.Errorf("run %s %s: %w: %s", program, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	if len(out) == 0 { // kubectl says on stderr that there is nothing
+		out = stderr.Bytes()
 	}
 	all := strings.Split(strings.TrimRight(string(out), "\n"), "\n")
 	for i, line := range all {

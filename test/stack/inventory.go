@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/url"
+	"path"
 	"strings"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,6 +28,8 @@ import (
 
 // VM is what a test wants to know of a virtual machine.
 type VM struct {
+	// Name is the last part of the inventory path.
+	Name string
 	// Ref is the managed object reference, such as vm-42.
 	Ref string
 	// ChangeVersion changes with every reconfiguration.
@@ -121,16 +124,16 @@ func listVMs(ctx context.Context, client *vim25.Client) (map[string]VM, error) {
 	vms := map[string]VM{}
 	for i := range found {
 		vm := &found[i]
-		path, err := find.InventoryPath(ctx, client, vm.Reference())
+		at, err := find.InventoryPath(ctx, client, vm.Reference())
 		if err != nil {
 			return nil, fmt.Errorf("find the path of %s: %w", vm.Reference().Value, err)
 		}
-		entry := VM{Ref: vm.Reference().Value, PowerState: string(vm.Runtime.PowerState)}
+		entry := VM{Name: path.Base(at), Ref: vm.Reference().Value, PowerState: string(vm.Runtime.PowerState)}
 		if vm.Config != nil {
 			entry.ChangeVersion, entry.MemoryMB = vm.Config.ChangeVersion, vm.Config.Hardware.MemoryMB
 			entry.Guestinfo = object.OptionValueList(vm.Config.ExtraConfig).StringMap()
 		}
-		vms[path] = entry
+		vms[at] = entry
 	}
 	return vms, nil
 }
