@@ -38,7 +38,16 @@
 //
 // It keeps no state across runs, moves no disk contents, models no ESXi host
 // failures (inject faults instead), checks no privileges, and does not simulate
-// time: a guest's delays are real.
+// time: a guest's delays are real. A joiner is kubemark's kubelet, with what that
+// cannot be told: it listens on all addresses (on ports that were free a moment
+// before), and its node's provider id is kubemark://<machine>, for good.
+//
+// # userData
+//
+// The token is the first text of the form [a-z0-9]{6}.[a-z0-9]{16} in
+// guestinfo.userdata, whose encoding stands in guestinfo.userdata.encoding as
+// cloud-init's VMware datasource has it: gzip+base64 (gz+b64), base64 (b64), or
+// none. Server and certificate authority are those of the kubeconfig's current context.
 //
 // # Concurrency
 //

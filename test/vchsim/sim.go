@@ -117,14 +117,39 @@ func (s *Sim) close() error {
 		s.joiners.close()
 		s.calls.waits.cancel()
 		if s.server != nil {
-			err = s.server.Close()
+			err = s.shutdown()
 		}
 		s.running.Wait()
-		if removeErr := os.RemoveAll(s.dir); removeErr != nil {
-			err = errors.Join(err, fmt.Errorf("remove the simulated datastores: %w", removeErr))
-		}
+		err = errors.Join(err, s.removeAll())
 	})
 	return err
+}
+
+// shutdown lets calls that are being answered end, but not for long: a client
+// may be waiting for something that never comes.
+func (s *Sim) shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := s.server.Shutdown(ctx); err == nil {
+		return nil
+	}
+	if err := s.server.Close(); err != nil {
+		return fmt.Errorf("close the server: %w", err)
+	}
+	return nil
+}
+
+// removeAll removes the world's files. Tasks outlive their calls and may still
+// be making some, so one attempt may not be enough.
+func (s *Sim) removeAll() error {
+	var err error
+	for range 50 {
+		if err = os.RemoveAll(s.dir); err == nil {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return fmt.Errorf("remove the simulated datastores: %w", err)
 }
 
 // URL returns the address of the vSphere API without credentials.

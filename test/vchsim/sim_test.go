@@ -11,7 +11,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -377,89 +376,5 @@ func TestVMsAreFoundByUUIDAmongThousands(t *testing.T) {
 	must(t, run(t.Context(), vm.Destroy))
 	if found, _ := index.FindAllByUuid(t.Context(), dc, uuid, true, nil); len(found) != 1 {
 		t.Errorf("after destroy: found %v", found)
-	}
-}
-
-func TestManyClientsAtATimeSeeNoHalfMadeVM(t *testing.T) {
-	t.Parallel()
-	sim := start(t, Options{NoForeign: true})
-	clients := []*govmomi.Client{login(t, sim), login(t, sim)}
-	files := sim.Files()
-	var makers, readers sync.WaitGroup
-	done := make(chan struct{})
-	for i := range 2 {
-		readers.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				listFolder(t, sim, clients[i])
-			}
-		})
-	}
-	for i := range 20 {
-		spec := machineSpec(t, sim, "m-"+string(rune('a'+i)))
-		makers.Go(func() {
-			vm, err := create(t.Context(), sim, clients[i%2], spec)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if err := run(t.Context(), vm.PowerOn); err != nil {
-				t.Error(err)
-			}
-			if err := run(t.Context(), vm.PowerOff); err != nil && !fault.Is(err, &types.InvalidPowerState{}) {
-				t.Error(err)
-			}
-			devices, err := vm.Device(t.Context())
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if err := vm.RemoveDevice(t.Context(), true, devices.SelectByType((*types.VirtualDisk)(nil))...); err != nil {
-				t.Error(err)
-			}
-			if err := run(t.Context(), vm.Destroy); err != nil {
-				t.Error(err)
-			}
-			dc := object.NewDatacenter(clients[i%2].Client, sim.places.datacenter)
-			if err := run(t.Context(), func(ctx context.Context) (*object.Task, error) {
-				return object.NewFileManager(clients[i%2].Client).DeleteDatastoreFile(ctx, vmDir(spec.Files.VmPathName), dc)
-			}); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	makers.Wait()
-	close(done)
-	readers.Wait()
-	if diff := cmp.Diff(files, sim.Files()); diff != "" {
-		t.Errorf("files differ: %s", diff)
-	}
-}
-
-// listFolder reads all VMs of the VCH's folder as a client does, in one call.
-func listFolder(t *testing.T, sim *Sim, client *govmomi.Client) {
-	t.Helper()
-	res, err := methods.RetrievePropertiesEx(t.Context(), client, &types.RetrievePropertiesEx{
-		This: client.ServiceContent.PropertyCollector,
-		SpecSet: []types.PropertyFilterSpec{{
-			ObjectSet: []types.ObjectSpec{{
-				Obj: sim.vch.folder, Skip: types.NewBool(true),
-				SelectSet: []types.BaseSelectionSpec{&types.TraversalSpec{Type: "Folder", Path: "childEntity"}},
-			}},
-			PropSet: []types.PropertySpec{{Type: "VirtualMachine", PathSet: []string{"name", "config.uuid", "config.extraConfig"}}},
-		}},
-	})
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	for _, o := range res.Returnval.Objects {
-		if o.Obj != sim.ApplianceRef() && len(o.PropSet) != 3 {
-			t.Errorf("half-made VM: %v", o)
-		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -55,14 +56,10 @@ func (s *Sim) makeVCH(name string, bridge int) (vch, error) {
 	if err := s.makeVCHFiles(&v); err != nil {
 		return v, err
 	}
-	vmx := dsPath(name, name+".vmx")
-	if s.places.vsan {
-		vmx = dsPath("")
-	}
 	vm, err := s.makeVM(v.folder, v.pool, types.VirtualMachineConfigSpec{
 		Name: name, Uuid: v.uuid, GuestId: "otherGuest64",
 		AlternateGuestName: "Photon - VCH v1.5.7, 21000, 9489f63",
-		Files:              &types.VirtualMachineFileInfo{VmPathName: vmx},
+		Files:              &types.VirtualMachineFileInfo{VmPathName: path.Dir(v.iso) + "/" + name + ".vmx"},
 		NumCPUs:            1, MemoryMB: 2048,
 	})
 	if err != nil {
