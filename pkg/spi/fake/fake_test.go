@@ -26,10 +26,17 @@ import (
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	spitest.Run(t, func(t *testing.T) spitest.Harness {
-		t.Helper()
-		return &harness{Fake: fake.New(), t: t}
-	})
+	spitest.Run(t, newHarness)
+}
+
+func TestConformanceUnderFaults(t *testing.T) {
+	t.Parallel()
+	spitest.RunFaults(t, newHarness)
+}
+
+func newHarness(t *testing.T) spitest.Harness {
+	t.Helper()
+	return &harness{Fake: fake.New(), t: t}
 }
 
 const cluster, role = "conformance", "worker"
@@ -101,7 +108,7 @@ func (h *harness) Inject(fault spitest.Fault) func() bool {
 
 func (h *harness) ours(vm fake.VM) (identity.Mark, bool) {
 	mark, err := identity.DecodeMark(vm.Mark)
-	return mark, err == nil && mark.Cluster == cluster && mark.Role == role
+	return mark, err == nil && mark.Cluster == cluster && mark.Role == role && !slices.Contains(h.foreign, vm.Directory)
 }
 
 func (h *harness) Machines() []spitest.Machine {
@@ -173,6 +180,8 @@ func (h *harness) Plant(kind spitest.Foreign, name string) string {
 		if id, err = identity.ParseProviderID("vch://" + fake.VCH + "/" + strings.Repeat("d0c4e5", 11)[:64]); err != nil {
 			h.t.Fatal(err)
 		}
+	case spitest.Clone:
+		vm.BIOSUUID, vm.Mark = uuid.NewString(), h.mark(cluster, role, name)
 	case spitest.Duplicate:
 		vm.Mark = h.mark(cluster, role, name)
 	default:

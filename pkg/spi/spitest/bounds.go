@@ -5,6 +5,7 @@ package spitest
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -226,6 +227,9 @@ func hangingStop(f *fixture) {
 		spec.StopGracePeriodSeconds = ptr.To[int64](1)
 		if _, err := f.operation(opName).call(f.Context(), name, "", spec, f.secret()); err != nil {
 			f.Errorf("%s of a machine that does not stop: %v", opName, err)
+		}
+		if got := f.machines(name); slices.ContainsFunc(got, func(m Machine) bool { return m.Running }) {
+			f.Errorf("after %s there is %v", opName, got)
 		}
 		f.delete(name)
 		f.wantAbsent(name)

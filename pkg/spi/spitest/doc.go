@@ -4,11 +4,10 @@
 // Package spitest is the conformance suite of spi.PluginSPI: what the contract
 // in package spi promises, as tests that every implementation runs.
 //
-// An implementation's test is one call:
+// An implementation's tests are two calls:
 //
-//	func TestConformance(t *testing.T) {
-//		spitest.Run(t, func(t *testing.T) spitest.Harness { return newHarness(t) })
-//	}
+//	func TestConformance(t *testing.T)            { spitest.Run(t, newHarness) }
+//	func TestConformanceUnderFaults(t *testing.T) { spitest.RunFaults(t, newHarness) }
 //
 // # Words
 //

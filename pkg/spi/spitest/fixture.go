@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -39,7 +40,13 @@ func newFixture(t *testing.T, h Harness) *fixture {
 
 func (f *fixture) spi() guard { return guard{t: f.T, inner: f.h.SPI()} }
 
-func (f *fixture) spec() *v1alpha1.ProviderSpec { return f.h.Spec() }
+// spec returns the world's spec, with a time for the start after which a test
+// that waits in vain has waited long enough.
+func (f *fixture) spec() *v1alpha1.ProviderSpec {
+	spec := f.h.Spec()
+	spec.StartTimeoutSeconds = ptr.To[int64](60)
+	return spec
+}
 
 // secret returns the world's Secret with planted data.
 func (f *fixture) secret() *corev1.Secret {

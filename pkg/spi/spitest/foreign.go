@@ -20,7 +20,7 @@ func foreign() map[string]func(*fixture) {
 	for _, kind := range []Foreign{Unmarked, HalfMarked, OtherRole} {
 		tests["never touches "+string(kind)] = func(f *fixture) { impostor(f, kind) }
 	}
-	for _, kind := range []Foreign{OtherCluster, Namesake, Docker} {
+	for _, kind := range []Foreign{OtherCluster, Namesake, Docker, Clone} {
 		tests["goes its way beside "+string(kind)] = func(f *fixture) { neighbour(f, kind) }
 	}
 	return tests
@@ -112,7 +112,7 @@ func foreignProviderID(f *fixture) {
 
 func allForeigners(f *fixture) {
 	f.start("ours")
-	for i, kind := range []Foreign{Unmarked, HalfMarked, OtherRole, OtherCluster, Namesake, Docker} {
+	for i, kind := range []Foreign{Unmarked, HalfMarked, OtherRole, OtherCluster, Namesake, Docker, Clone} {
 		f.h.Plant(kind, fmt.Sprintf("theirs-%d", i))
 	}
 	f.h.Plant(OtherCluster, "ours")

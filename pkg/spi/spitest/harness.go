@@ -40,7 +40,7 @@ type Harness interface {
 type World interface {
 	// VCH returns the BIOS UUID of the appliance.
 	VCH() string
-	// Machines returns all VMs that bear a full mark of the cluster and role of
+	// Machines returns all VMs, foreigners excepted, that bear a full mark of the cluster and role of
 	// Spec, in the order of their names; a VM twice there is there twice.
 	Machines() []Machine
 	// Leftovers returns how the files of the world differ from those at its
@@ -121,6 +121,9 @@ const (
 	Namesake Foreign = "a plain VM of the machine's name"
 	// Docker is a container VM of the VCH that was made through docker under the machine's name.
 	Docker Foreign = "a container VM that docker made under the machine's name"
+	// Clone is what is left when a person clones the machine: its full mark and
+	// container id, but another BIOS UUID. It counts among Foreigners, not Machines.
+	Clone Foreign = "a clone of the machine with another BIOS UUID"
 	// Duplicate is a copy of the machine, mark and identity included, as a
 	// restore from a backup would make it. It counts among Machines and is
 	// planted only beside a machine that exists.

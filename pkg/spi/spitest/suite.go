@@ -5,13 +5,29 @@ package spitest
 
 import "testing"
 
-// Run runs the whole suite. newHarness makes one world for each test; it may use
-// t.Cleanup to end it.
+// Run runs the suite but for RunFaults. newHarness makes one world for each
+// test; it may use t.Cleanup to end it. The tests run in parallel.
 func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 	t.Helper()
-	for _, group := range []map[string]func(*fixture){life(), bounds(), foreign(), walks(), parallel()} {
-		for name, test := range group {
-			t.Run(name, func(t *testing.T) { test(newFixture(t, newHarness(t))) })
-		}
+	for _, group := range []map[string]func(*fixture){life(), bounds(), foreign(), parallel()} {
+		runGroup(t, group, newHarness)
+	}
+}
+
+// RunFaults lets each step of each operation go wrong in each way, once. With a
+// real backend that is thousands of operations; so it stands by itself. An
+// implementation conforms if it passes Run and RunFaults.
+func RunFaults(t *testing.T, newHarness func(t *testing.T) Harness) {
+	t.Helper()
+	runGroup(t, walks(), newHarness)
+}
+
+func runGroup(t *testing.T, group map[string]func(*fixture), newHarness func(t *testing.T) Harness) {
+	t.Helper()
+	for name, test := range group {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(newFixture(t, newHarness(t)))
+		})
 	}
 }

@@ -14,3 +14,10 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	spitest.Run(t, func(t *testing.T) spitest.Harness { return newWorld(t, vchsim.Options{}) })
 }
+
+// TestConformanceUnderFaults costs minutes of CPU; one call after the other, it
+// gives the race detector nothing to find, so hack/test.sh runs it without.
+func TestConformanceUnderFaults(t *testing.T) {
+	t.Parallel()
+	spitest.RunFaults(t, func(t *testing.T) spitest.Harness { return newWorld(t, vchsim.Options{}) })
+}

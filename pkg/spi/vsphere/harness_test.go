@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/view"
@@ -308,6 +309,9 @@ func (w *world) Plant(kind spitest.Foreign, machine string) string {
 		w.Fatal(err)
 	}
 	mark(plan)
+	if kind == spitest.Clone {
+		plan.Uuid = uuid.NewString()
+	}
 	folder, ours := w.host.Folder, kind == spitest.Duplicate
 	place := "foreign-" + strings.ToLower(strings.NewReplacer(" ", "-", "'", "").Replace(string(kind))) + "-" + machine
 	if kind == spitest.Namesake {
