@@ -53,6 +53,7 @@
 //
 // All methods of a Sim may be called from many goroutines, and any number of Sims
 // may live in one process: everything that this package adds hangs off the Sim.
-// vcsim itself has four package variables (Trace, StatusSDK, DefaultLogin,
-// TaskDelay); they are left alone, and whoever sets them affects every Sim.
+// vcsim itself has package variables. Trace, StatusSDK, DefaultLogin and TaskDelay
+// are left alone; whoever sets them affects every Sim. EvalLicense is changed by
+// vcsim, so clusters are made one at a time.
 package vchsim

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
@@ -53,13 +54,27 @@ func infrastructure() *simulator.Model {
 	}
 }
 
-func (s *Sim) makeWorld(ctx context.Context) error {
+// making guards simulator.EvalLicense, which vcsim changes with each new vCenter
+// and copies for each new cluster and host.
+var making sync.Mutex
+
+// makeCluster makes a vCenter with a cluster.
+func (s *Sim) makeCluster() error {
+	making.Lock()
+	defer making.Unlock()
 	s.newService()
 	s.rememberInternalSession()
 	model := infrastructure()
 	model.Service = s.service
 	if err := model.CreateInfrastructure(s.service.Context); err != nil {
 		return fmt.Errorf("make cluster: %w", err)
+	}
+	return nil
+}
+
+func (s *Sim) makeWorld(ctx context.Context) error {
+	if err := s.makeCluster(); err != nil {
+		return err
 	}
 	if err := s.findPlaces(); err != nil {
 		return err
