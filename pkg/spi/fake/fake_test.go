@@ -253,3 +253,32 @@ func TestChangingWhatVMsReturnsChangesNoVM(t *testing.T) {
 		t.Errorf("list = %v, %v, want m", got, err)
 	}
 }
+
+func TestOverlappingCreatesOfOneMachineMakeOneVM(t *testing.T) {
+	t.Parallel()
+	const width = 8
+	h := &harness{Fake: fake.New(), t: t}
+	var begun sync.WaitGroup
+	begun.Add(width)
+	h.Intercept(func(_ context.Context, step string, do func() error) error {
+		switch step {
+		case fake.StepLogin:
+			begun.Done()
+		case fake.StepCreateVM:
+			begun.Wait() // the window in which nobody sees a VM stays open until all are under way
+		}
+		return do()
+	})
+	var wg sync.WaitGroup
+	for range width {
+		wg.Go(func() {
+			if _, err := h.CreateMachine(t.Context(), "m", h.Spec(), h.Secret()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if vms := h.VMs(); len(vms) != 1 {
+		t.Errorf("%d creates of one machine made %d VMs", width, len(vms))
+	}
+}
