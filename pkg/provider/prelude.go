@@ -39,6 +39,21 @@ type input struct {
 	secret  *corev1.Secret
 }
 
+// secrets are the texts that must not leave with an error.
+func (in input) secrets() []string { return secretsOf(in.secret, in.public()) }
+
+// public is the text of all that errors may name.
+func (in input) public() string {
+	var s string
+	if in.machine != nil {
+		s = in.machine.Name + "\n" + in.machine.Spec.ProviderID
+	}
+	if in.class != nil {
+		s += "\n" + in.class.Name + "\n" + string(in.class.ProviderSpec.Raw)
+	}
+	return s
+}
+
 // call is an input that has been checked.
 type call struct {
 	// machine is the Machine's name; empty for a list.
@@ -57,16 +72,15 @@ func serve[R any](ctx context.Context, p *MachinePlugin, op operation, in input,
 	if in.machine != nil {
 		logger = logger.WithValues("machine", klog.KObj(in.machine))
 	}
-	secrets := secretsOf(in.secret)
 
-	response, err = attempt(klog.NewContext(ctx, logger), p, op, in, secrets, do)
+	response, err = attempt(klog.NewContext(ctx, logger), p, op, in, do)
 	took := p.options.Clock.Since(began)
 	if err == nil {
 		observeCall(op, took, nil)
 		logger.V(2).Info("Call done", "took", took)
 		return response, nil
 	}
-	answer := toStatus(err, secrets)
+	answer := toStatus(err, in.secrets())
 	observeCall(op, took, answer)
 	logger.V(2).Info("Call failed", "took", took, "code", answer.Code().String())
 	return response, answer
@@ -74,12 +88,12 @@ func serve[R any](ctx context.Context, p *MachinePlugin, op operation, in input,
 
 // attempt checks the input and calls do with a deadline. A panic of do ends in
 // an Internal error.
-func attempt[R any](ctx context.Context, p *MachinePlugin, op operation, in input, secrets []string, do func(context.Context, *call) (R, error)) (response R, err error) {
+func attempt[R any](ctx context.Context, p *MachinePlugin, op operation, in input, do func(context.Context, *call) (R, error)) (response R, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			var none R
 			response, err = none, errdefs.New(errdefs.Internal, "%s: panic: %v", op, cause)
-			klog.FromContext(ctx).Error(nil, "Panic in a call", "panic", clean(fmt.Sprint(cause), errdefs.Internal, secrets), "stack", string(debug.Stack()))
+			klog.FromContext(ctx).Error(nil, "Panic in a call", "panic", clean(fmt.Sprint(cause), errdefs.Internal, in.secrets()), "stack", string(debug.Stack()))
 		}
 	}()
 	c, err := check(op, in)

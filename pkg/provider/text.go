@@ -37,6 +37,8 @@ const (
 var (
 	// userinfo is what stands before the host of a URL.
 	userinfo = regexp.MustCompile(`(://)[^\s/?#@]*(?:@[^\s/?#@]*)*@`) //nolint:gochecknoglobals // compiled once, never changed
+	// plainWord is a path or an option as scripts have them.
+	plainWord = regexp.MustCompile(`^[/-][a-z0-9./_-]*$`) //nolint:gochecknoglobals // compiled once, never changed
 	// bootstrapToken is Kubernetes' form of such tokens.
 	bootstrapToken = regexp.MustCompile(`\b([a-z0-9]{6})\.[a-z0-9]{16}\b`) //nolint:gochecknoglobals // compiled once, never changed
 )
@@ -126,11 +128,14 @@ func pairBrackets(text string) string {
 
 // secretsOf returns the texts that must not leave with an error: all values of
 // the Secret except those that say where and as whom to connect, the words of
-// userData, and the usual ways to write them. Longer texts come first.
-func secretsOf(secret *corev1.Secret) []string {
+// userData, and the usual ways to write them. Words that also stand in public,
+// the text of what is no secret, are none; nor are plain paths and options.
+// Longer texts come first.
+func secretsOf(secret *corev1.Secret, public string) []string {
 	if secret == nil {
 		return nil
 	}
+	public += "\n" + string(secret.Data[v1alpha1.SecretHost]) + "\n" + string(secret.Data[v1alpha1.SecretUsername])
 	var found []string
 	add := func(value string, shortest int) {
 		if len(value) >= shortest {
@@ -146,7 +151,9 @@ func secretsOf(secret *corev1.Secret) []string {
 			continue
 		case v1alpha1.SecretUserData:
 			for _, word := range strings.FieldsFunc(value, betweenWords) {
-				add(word, minUserDataWord)
+				if !plainWord.MatchString(word) && !strings.Contains(public, word) {
+					add(word, minUserDataWord)
+				}
 			}
 		}
 		add(value, minSecretBytes)

@@ -27,8 +27,8 @@ func TestCleanMakesTextsFitForMCM(t *testing.T) {
 	secrets := secretsOf(&corev1.Secret{Data: map[string][]byte{
 		"vsphereHost": []byte("vcenter.example.org"), "vsphereUsername": []byte("administrator@vsphere.local"),
 		"vspherePassword": []byte("s3cr[t\"x"), "short": []byte("ab"),
-		"userData": []byte("#!/bin/sh\nexport K3S_TOKEN='K10averylongtokenindeed'\nexec k3s agent\n"),
-	}})
+		"userData": []byte("#!/bin/sh\nexport K3S_TOKEN='K10averylongtokenindeed' NAME=shoot--foo--worker-1\nexec /usr/local/bin/k3s agent --server https://vcenter.example.org\n"),
+	}}, "shoot--foo--worker-1\n{}")
 	for name, tc := range map[string]struct {
 		kind errdefs.Kind
 		in   string
@@ -46,7 +46,9 @@ func TestCleanMakesTextsFitForMCM(t *testing.T) {
 		"a secret goes before its brackets do": {in: "password s3cr[t\"x is wrong", want: "password <redacted> is wrong"},
 		"a quoted secret goes":                 {in: `password "s3cr[t\"x"`, want: `password "<redacted>"`},
 		"a word of userData goes":              {in: "token K10averylongtokenindeed of k3s agent", want: "token <redacted> of k3s agent"},
-		"all of userData goes":                 {in: "run #!/bin/sh\nexport K3S_TOKEN='K10averylongtokenindeed'\nexec k3s agent\n: no", want: "run <redacted>: no"},
+		"all of userData goes":                 {in: "run #!/bin/sh\nexport K3S_TOKEN='K10averylongtokenindeed' NAME=shoot--foo--worker-1\nexec /usr/local/bin/k3s agent --server https://vcenter.example.org\n: no", want: "run <redacted>: no"},
+		"a name that is in userData too stays": {in: "machine shoot--foo--worker-1: no", want: "machine shoot--foo--worker-1: no"},
+		"a path that is in userData too stays": {in: "exec /usr/local/bin/k3s: no", want: "exec /usr/local/bin/k3s: no"},
 		"a bootstrap token of anybody goes":    {in: "use abcdef.0123456789abcdef now", want: "use abcdef.<redacted> now"},
 		"places and users are no secrets":      {in: "vcenter.example.org administrator@vsphere.local ab", want: "vcenter.example.org administrator@vsphere.local ab"},
 		"phrases of MCM lose their blanks":     {in: "step Initiate VM deletion failed", want: "step Initiate_VM_deletion failed"},
@@ -66,10 +68,10 @@ func TestCleanMakesTextsFitForMCM(t *testing.T) {
 
 func TestShortValuesOfASecretAreNotSearched(t *testing.T) {
 	t.Parallel()
-	if got := secretsOf(&corev1.Secret{Data: map[string][]byte{"a": []byte("12345"), "b": nil}}); len(got) != 0 {
+	if got := secretsOf(&corev1.Secret{Data: map[string][]byte{"a": []byte("12345"), "b": nil}}, ""); len(got) != 0 {
 		t.Errorf("secrets %q, want none: short values occur in innocent words", got)
 	}
-	if got := secretsOf(nil); len(got) != 0 {
+	if got := secretsOf(nil, ""); len(got) != 0 {
 		t.Errorf("secrets of no Secret: %q", got)
 	}
 }
@@ -82,7 +84,7 @@ func FuzzStatus(f *testing.F) {
 		f.Add(seed, "cause ["+seed, byte(len(seed)))
 	}
 	kinds := errdefs.Kinds()
-	secrets := secretsOf(&corev1.Secret{Data: map[string][]byte{"password": []byte("planted-secret")}})
+	secrets := secretsOf(&corev1.Secret{Data: map[string][]byte{"password": []byte("planted-secret")}}, "")
 	f.Fuzz(func(t *testing.T, message, cause string, k byte) {
 		kind := kinds[int(k)%len(kinds)]
 		err := toStatus(&errdefs.Error{Kind: kind, Message: message, Err: errors.New(cause)}, secrets)
