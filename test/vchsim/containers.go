@@ -14,7 +14,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
-	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
@@ -291,7 +290,7 @@ func (s *Sim) makeOthers(count int) {
 		vm.Summary.Vm = &vm.Self
 		folder.ChildEntity = append(folder.ChildEntity, vm.Self)
 		pool.Vm = append(pool.Vm, vm.Self)
-		if host, ok := s.registry.Get(s.places.host).(mo.Reference).(*simulator.HostSystem); ok {
+		if host, ok := s.registry.Get(s.places.host).(*simulator.HostSystem); ok {
 			host.Vm = append(host.Vm, vm.Self)
 		}
 	}

@@ -21,14 +21,14 @@ func TestEachVSphereFaultCanBeAMethodsAnswer(t *testing.T) {
 	t.Parallel()
 	sim := start(t, Options{NoForeign: true})
 	client := login(t, sim)
-	for kind, make := range vimFaults() {
+	for kind, newFault := range vimFaults() {
 		if kind == "NotAuthenticated" {
 			continue // ends the session: below
 		}
 		must(t, sim.SetFault(FaultRule{Method: "CurrentTime", Kind: kind}))
 		_, err := methods.GetCurrentTime(t.Context(), client)
 		if !soap.IsSoapFault(err) || reflect.TypeOf(soap.ToSoapFault(err).VimFault()).Name() != kind {
-			t.Errorf("%s: %v (%T)", kind, err, make(client.ServiceContent.RootFolder))
+			t.Errorf("%s: %v (%T)", kind, err, newFault(client.ServiceContent.RootFolder))
 		}
 		sim.ClearFaults()
 	}

@@ -167,7 +167,7 @@ func (s *Sim) CreateForeignVM(name, withUUID string, mark *identity.Mark) (types
 func (s *Sim) Duplicate(providerID string) (types.ManagedObjectReference, error) {
 	id, err := identity.ParseProviderID(providerID)
 	if err != nil {
-		return ref{}, err //nolint:wrapcheck // says all
+		return ref{}, err
 	}
 	found := s.index.find(id.BIOSUUID, false)
 	if len(found) == 0 {

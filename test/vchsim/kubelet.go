@@ -183,7 +183,9 @@ func (j *joiners) kubeconfig(token string) clientcmdapi.Config {
 
 // kubelet runs one process until it ends or the VM is off, which is nil.
 func (j *joiners) kubelet(inside *guest, dir, bootstrap string) error {
-	ports, err := freePorts(2)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ports, err := freePorts(ctx, 2)
 	if err != nil {
 		return err
 	}
@@ -191,9 +193,7 @@ func (j *joiners) kubelet(inside *guest, dir, bootstrap string) error {
 	if err != nil {
 		return fmt.Errorf("make log: %w", err)
 	}
-	defer log.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	defer func() { _ = log.Close() }() // the process writes through its own handle
 	// A kubelet cannot be told its provider id here: kubemark sets kubemark://<name>,
 	// and the API server lets nobody change it.
 	cmd := exec.CommandContext(ctx, j.kubemark, //nolint:gosec // the program that the caller named
@@ -226,14 +226,14 @@ func (j *joiners) kubelet(inside *guest, dir, bootstrap string) error {
 
 // freePorts returns ports that are free on all addresses at the moment: kubemark
 // listens on all, and cannot choose a port by itself.
-func freePorts(n int) ([]int, error) {
+func freePorts(ctx context.Context, n int) ([]int, error) {
 	var ports []int
 	for range n {
-		l, err := net.Listen("tcp", ":0") //nolint:gosec // closed at once
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", ":0")
 		if err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
 		}
-		defer l.Close()
+		defer func() { _ = l.Close() }() // whose only use was its number
 		addr, ok := l.Addr().(*net.TCPAddr)
 		if !ok {
 			return nil, fmt.Errorf("find a free port: %s is not a TCP address", l.Addr())

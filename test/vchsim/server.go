@@ -96,7 +96,7 @@ func (s *Sim) ResetCounters() {
 // listen opens the port and prepares the certificate; serve starts to answer.
 // vcsim's own NewServer is not used: it writes to settings that all its
 // instances share, and its certificate is the same everywhere.
-func (s *Sim) listen() (net.Listener, error) {
+func (s *Sim) listen(ctx context.Context) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(s.options.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("parse listen address %q: %w", s.options.Listen, err)
@@ -104,7 +104,7 @@ func (s *Sim) listen() (net.Listener, error) {
 	if s.certificate, err = newCertificate(host); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", s.options.Listen)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.options.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", s.options.Listen, err)
 	}
@@ -196,7 +196,7 @@ type countingWriter struct {
 func (c *countingWriter) Write(p []byte) (int, error) {
 	n, err := c.ResponseWriter.Write(p)
 	c.n += n
-	return n, err //nolint:wrapcheck // a transparent writer
+	return n, err
 }
 
 // requestMethod names the request: the SOAP method, or HTTP method and first

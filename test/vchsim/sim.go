@@ -84,7 +84,7 @@ func (s *Sim) start(ctx context.Context) error {
 	if err := s.makeWorld(ctx); err != nil {
 		return err
 	}
-	l, err := s.listen()
+	l, err := s.listen(ctx)
 	if err != nil {
 		return err
 	}
