@@ -33,5 +33,6 @@ var _ = func() bool {
 
 // Each spec takes seconds to half a minute: tell which one has ended how.
 var _ = ginkgo.ReportAfterEach(func(report ginkgo.SpecReport) {
-	fmt.Fprintf(os.Stdout, "%-7s %5.1f s  %s\n", report.State, report.RunTime.Seconds(), report.FullText())
+	// Ginkgo puts its dot behind it.
+	fmt.Fprintf(os.Stdout, "\n%-7s %5.1f s  %s ", report.State, report.RunTime.Seconds(), report.FullText())
 })
