@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -16,13 +17,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/stack"
 )
 
 func TestMachinesJoinAsNodes(t *testing.T) {
 	t.Parallel()
-	s := install(t, "joining", stack.Options{Join: true})
+	const password = "planted-e2e-password"
+	s := install(t, "joining", stack.Options{Join: true, VCHSimArgs: []string{"--password=" + password}})
 	setup(t, s)
 	vcenter := s.VCenter()
 	before, err := vcenter.Inventory(t.Context())
@@ -33,6 +36,7 @@ func TestMachinesJoinAsNodes(t *testing.T) {
 	t.Run("group", func(t *testing.T) {
 		t.Run("a Machine becomes a node and goes without a trace", func(t *testing.T) { t.Parallel(); singleMachine(t, s) })
 		t.Run("a MachineSet scales up and down", func(t *testing.T) { t.Parallel(); scaledSet(t, s) })
+		t.Run("the samples become nodes as they are", func(t *testing.T) { t.Parallel(); appliedSamples(t, s) })
 		t.Run("a MachineDeployment scales and rolls", func(t *testing.T) { t.Parallel(); rolledDeployment(t, s) })
 	})
 	t.Run("afterwards the vCenter is as it was before", func(t *testing.T) {
@@ -44,11 +48,88 @@ func TestMachinesJoinAsNodes(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("no log and no event tells a secret", func(t *testing.T) { nothingIsTold(t, s, password, "exec k3s agent") })
 	t.Run("the service account of the manifests had all the rights that it needed", func(t *testing.T) {
 		for _, event := range refused(t, "system:serviceaccount:"+s.Namespace()+":") {
 			t.Errorf("refused: %s", event)
 		}
 	})
+}
+
+// nothingIsTold expects none of the texts in the logs of MCM and the driver, and in
+// what the API server shows of machines and events.
+func nothingIsTold(t *testing.T, s *stack.Stack, secrets ...string) {
+	t.Helper()
+	told := map[string]string{}
+	for _, p := range s.Processes()[1:] { // the first one is the vCenter
+		content, err := os.ReadFile(p.LogFile())
+		if err != nil || len(content) == 0 {
+			t.Fatalf("read the log of %s: %d bytes, %v", p.Name(), len(content), err)
+		}
+		told["the log of "+p.Name()] = string(content)
+	}
+	events, err := s.Kube.CoreV1().Events(s.Namespace()).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(events.Items) == 0 {
+		t.Fatalf("list events: %d, %v", len(events.Items), err)
+	}
+	told["the events"] = events.String()
+	for where, text := range told {
+		for _, secret := range secrets {
+			if strings.Contains(text, secret) {
+				t.Errorf("%q is in %s", secret, where)
+			}
+		}
+	}
+}
+
+// appliedSamples applies the samples without a change in them but the names of
+// the namespace and of the VCH.
+func appliedSamples(t *testing.T, s *stack.Stack) {
+	samples, err := s.Samples()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"Secret", "MachineClass", "Machine", "MachineSet", "MachineDeployment"} {
+		if err := s.Apply(t.Context(), samples[kind]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ofClass := func(g gomega.Gomega) []string {
+		list, err := s.Machines.Machines(s.Namespace()).List(t.Context(), metav1.ListOptions{})
+		g.Expect(err).NotTo(gomega.HaveOccurred())
+		names := []string{}
+		for i := range list.Items {
+			if list.Items[i].Spec.Class.Name == samples["MachineClass"].GetName() {
+				names = append(names, list.Items[i].Name)
+			}
+		}
+		return names
+	}
+	count := 1
+	for _, kind := range []string{"MachineSet", "MachineDeployment"} {
+		replicas, found, err := unstructured.NestedInt64(samples[kind].Object, "spec", "replicas")
+		if err != nil || !found {
+			t.Fatalf("no replicas in the sample %s: %v", kind, err)
+		}
+		count += int(replicas)
+	}
+	eventually(t, s, "all machines of the samples are ready nodes", func(g gomega.Gomega) {
+		names := ofClass(g)
+		g.Expect(names).To(gomega.HaveLen(count))
+		g.Expect(readyNodes(t.Context(), g, s, "sample-")).To(gomega.ConsistOf(names))
+	})
+	for _, kind := range []string{"MachineDeployment", "MachineSet", "Machine"} {
+		if err := shared.cluster.Delete(t.Context(), samples[kind]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, s, "all machines of the samples are gone", func(g gomega.Gomega) {
+		g.Expect(ofClass(g)).To(gomega.BeEmpty())
+		g.Expect(readyNodes(t.Context(), g, s, "sample-")).To(gomega.BeEmpty())
+	})
+	if err := shared.cluster.Delete(t.Context(), samples["MachineClass"], samples["Secret"]); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func singleMachine(t *testing.T, s *stack.Stack) {

@@ -11,6 +11,14 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/cluster"
 )
 
 // auditEvent is what these tests read of an event in the API server's audit log.
@@ -23,6 +31,56 @@ type auditEvent struct {
 	ResponseStatus struct {
 		Code int `json:"code"`
 	} `json:"responseStatus"`
+}
+
+const reader = `
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: reader}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader}
+rules: [{apiGroups: [""], resources: [configmaps], verbs: [list]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: reader}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+subjects: [{kind: ServiceAccount, name: reader, namespace: default}]
+`
+
+// TestRefusalsAreSeen proves that a missing right would not go unnoticed in the
+// tests that look for refusals.
+func TestRefusalsAreSeen(t *testing.T) {
+	t.Parallel()
+	objects, err := cluster.ParseManifests([]byte(reader))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shared.cluster.Apply(t.Context(), objects...); err != nil {
+		t.Fatal(err)
+	}
+	path, err := shared.cluster.ServiceAccountKubeconfig(t.Context(), metav1.NamespaceDefault, "reader")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	core := kubernetes.NewForConfigOrDie(config).CoreV1()
+	if _, err := core.ConfigMaps(metav1.NamespaceDefault).List(t.Context(), metav1.ListOptions{}); err != nil {
+		t.Errorf("list config maps: %v", err)
+	}
+	if _, err := core.Secrets(metav1.NamespaceDefault).List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("list secrets: %v, want that it is forbidden", err)
+	}
+	const user = "system:serviceaccount:default:reader"
+	want := []string{"list /api/v1/namespaces/default/secrets by " + user}
+	if diff := cmp.Diff(want, refused(t, user)); diff != "" {
+		t.Errorf("refusals (-want +got):\n%s", diff)
+	}
 }
 
 // refused lists the requests that were forbidden to users whose names begin with

@@ -168,22 +168,26 @@ func (v *VCenter) listFiles(ctx context.Context, client *vim25.Client) (map[stri
 		if !ok {
 			return nil, fmt.Errorf("search the datastore %s: unexpected result %T", store.Name(), info.Result)
 		}
-		addFiles(files, folders.HostDatastoreBrowserSearchResults)
+		addFiles(files, store.Name(), folders.HostDatastoreBrowserSearchResults)
 	}
 	return files, nil
 }
 
-func addFiles(files map[string]int64, folders []types.HostDatastoreBrowserSearchResults) {
+func addFiles(files map[string]int64, store string, folders []types.HostDatastoreBrowserSearchResults) {
 	for _, folder := range folders {
-		dir := strings.TrimSuffix(folder.FolderPath, "/") + "/"
-		files[dir] = 0
+		// vCenter writes "[store] dir/", vcsim "[store]/dir".
+		dir := strings.Trim(strings.TrimPrefix(folder.FolderPath, "["+store+"]"), " /")
+		at := func(name string) string { return (&object.DatastorePath{Datastore: store, Path: path.Join(dir, name)}).String() }
+		if dir != "" {
+			files[at("")+"/"] = 0
+		}
 		for _, entry := range folder.File {
 			file := entry.GetFileInfo()
 			if _, isDir := entry.(*types.FolderFileInfo); isDir {
-				files[dir+file.Path+"/"] = 0
+				files[at(file.Path)+"/"] = 0
 				continue
 			}
-			files[dir+file.Path] = file.FileSize
+			files[at(file.Path)] = file.FileSize
 		}
 	}
 }
