@@ -177,7 +177,9 @@ func addFiles(files map[string]int64, store string, folders []types.HostDatastor
 	for _, folder := range folders {
 		// vCenter writes "[store] dir/", vcsim "[store]/dir".
 		dir := strings.Trim(strings.TrimPrefix(folder.FolderPath, "["+store+"]"), " /")
-		at := func(name string) string { return (&object.DatastorePath{Datastore: store, Path: path.Join(dir, name)}).String() }
+		at := func(name string) string {
+			return (&object.DatastorePath{Datastore: store, Path: path.Join(dir, name)}).String()
+		}
 		if dir != "" {
 			files[at("")+"/"] = 0
 		}
