@@ -185,19 +185,18 @@ type Machine struct {
 }
 
 // List returns the VMs of the VCH that bear a full mark, in one call (two and
-// more only when vCenter pages its answer). Each is proven by place, mark,
-// container id and BIOS UUID; everything else that stands there is left out.
+// more only when vCenter pages its answer). Each is proven by place, mark
+// and BIOS UUID; everything else that stands there is left out.
 // It reads a handful of keys of each VM, and none outside the VCH.
 func (o *Operator) List(ctx context.Context) ([]Machine, error) {
 	mark := vch.KeyProperty(guestinfo.AnnotationKey(identity.MarkAnnotation))
-	common := vch.KeyProperty(guestinfo.CommonIDKey)
 	from, traversal := o.host.Folder, types.TraversalSpec{Type: "Folder", Path: "childEntity", Skip: types.NewBool(false)}
 	if o.host.FolderIsRoot {
 		from, traversal = o.host.Pool, types.TraversalSpec{Type: "ResourcePool", Path: "vm", Skip: types.NewBool(false)}
 	}
 	content, err := o.retrieve(ctx, types.PropertyFilterSpec{
 		ObjectSet: []types.ObjectSpec{{Obj: from, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{&traversal}}},
-		PropSet:   []types.PropertySpec{{Type: "VirtualMachine", PathSet: []string{"name", "config.uuid", "runtime.powerState", mark, common}}},
+		PropSet:   []types.PropertySpec{{Type: "VirtualMachine", PathSet: []string{"name", "config.uuid", "runtime.powerState", mark}}},
 	})
 	if err != nil {
 		return nil, o.convert(err, "list the container VMs of VCH %s", o.host.Name)
@@ -205,7 +204,7 @@ func (o *Operator) List(ctx context.Context) ([]Machine, error) {
 	var out []Machine
 	for _, c := range content {
 		m := Machine{Ref: c.Obj}
-		var uuid, id, encoded string
+		var uuid, encoded string
 		for _, p := range c.PropSet {
 			switch p.Name {
 			case "name":
@@ -216,8 +215,6 @@ func (o *Operator) List(ctx context.Context) ([]Machine, error) {
 				m.PowerState, _ = p.Val.(types.VirtualMachinePowerState)
 			case mark:
 				encoded = vch.KeyValue(p.Val)
-			case common:
-				id = vch.KeyValue(p.Val)
 			}
 		}
 		if m.Mark, err = identity.DecodeMark(encoded); err != nil {
@@ -226,7 +223,8 @@ func (o *Operator) List(ctx context.Context) ([]Machine, error) {
 		if m.Identity, err = identity.New(o.host.UUID, m.Mark.Cluster, m.Mark.Machine); err != nil {
 			continue // a mark that cannot be ours
 		}
-		if c.Obj != o.host.Appliance && m.Identity.ContainerID == id && m.Identity.BIOSUUID == strings.ToLower(uuid) {
+		// The BIOS UUID follows from the container id, so one comparison proves both.
+		if c.Obj != o.host.Appliance && m.Identity.BIOSUUID == strings.ToLower(uuid) {
 			out = append(out, m)
 		}
 	}

@@ -24,17 +24,17 @@ func (o *overrides) CreateVMTask(ctx *simulator.Context, req *types.CreateVM_Tas
 	if !ok {
 		return &methods.CreateVM_TaskBody{Fault_: simulator.Fault("", &types.ManagedObjectNotFound{Obj: req.This})}
 	}
-	gate := o.gate(folder.Self)
-	gate.Lock() // until the task has ended
-	var task ref
-	ctx.WithLock(folder, func() { task = o.create(ctx, folder, req) })
-	o.afterTask(task, func() {
+	return o.alone(func() (res soap.HasFault) {
+		ctx.WithLock(folder, func() {
+			task := o.create(ctx, folder, req)
+			res = &methods.CreateVM_TaskBody{Res: &types.CreateVM_TaskResponse{Returnval: task}}
+		})
+		return res
+	}, func() {
 		o.mu.Lock()
 		delete(o.creators, folder.Self)
 		o.mu.Unlock()
-		gate.Unlock()
 	})
-	return &methods.CreateVM_TaskBody{Res: &types.CreateVM_TaskResponse{Returnval: task}}
 }
 
 func (o *overrides) create(ctx *simulator.Context, folder *simulator.Folder, req *types.CreateVM_Task) ref {
@@ -57,13 +57,38 @@ func (o *overrides) create(ctx *simulator.Context, folder *simulator.Folder, req
 	return body.Res.Returnval
 }
 
-func (o *overrides) gate(folder ref) *sync.Mutex {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.gates[folder] == nil {
-		o.gates[folder] = new(sync.Mutex)
+// alone runs a call and its task while no other such task runs, then after.
+func (o *overrides) alone(call func() soap.HasFault, after func()) soap.HasFault {
+	o.files.Lock()
+	done := func() {
+		after()
+		o.files.Unlock()
 	}
-	return o.gates[folder]
+	res := call()
+	if task, ok := taskOf(res); ok {
+		o.afterTask(task, done)
+	} else {
+		done()
+	}
+	return res
+}
+
+// taskOf returns the task that a call has started.
+func taskOf(res soap.HasFault) (ref, bool) {
+	if res == nil || res.Fault() != nil {
+		return ref{}, false
+	}
+	switch b := res.(type) {
+	case *methods.CreateVM_TaskBody:
+		return b.Res.Returnval, true
+	case *methods.ReconfigVM_TaskBody:
+		return b.Res.Returnval, true
+	case *methods.Destroy_TaskBody:
+		return b.Res.Returnval, true
+	case *methods.DeleteDatastoreFile_TaskBody:
+		return b.Res.Returnval, true
+	}
+	return ref{}, false
 }
 
 // afterTask runs f once the task has ended.

@@ -32,9 +32,11 @@ type overrides struct {
 	creators map[ref]*creation
 	// pending holds, per VM that is being made, what ends when it is complete or has failed.
 	pending map[ref]*creation
-	// gates let one create at a time into each folder; vcsim's own locks are not
-	// fair, and readers would starve among many creators.
-	gates map[ref]*sync.Mutex
+	// files is held while a task that makes, changes or removes a VM or its files
+	// runs: vcsim copies a whole datastore, unlocked, when it resolves a path, and
+	// changes it when a VM comes or goes. Also, its own locks are not fair, and
+	// readers would starve among many creators.
+	files sync.Mutex
 	// tasks holds what to do when a task has ended.
 	tasks map[ref]func()
 	waits waits
@@ -50,7 +52,7 @@ type creation struct {
 func (o *overrides) register(s *Sim) {
 	o.sim = s
 	o.creators, o.pending = map[ref]*creation{}, map[ref]*creation{}
-	o.gates, o.tasks = map[ref]*sync.Mutex{}, map[ref]func(){}
+	o.tasks = map[ref]func(){}
 	o.waits.collectors = map[*simulator.PropertyCollector]*narrowed{}
 	o.Self = ref{Type: "VchSim", Value: "overrides"}
 	s.registry.Put(o)
@@ -93,7 +95,7 @@ func (s *Sim) intercept(ctx *simulator.Context, method *simulator.Method) (mo.Re
 // answers reports whether the method is answered by overrides.
 func (*overrides) answers(method string, this ref) bool {
 	switch method {
-	case "CreateVM_Task", "FindAllByUuid", "FindByUuid", "FindChild", "FindByInventoryPath", "StartProgramInGuest":
+	case "CreateVM_Task", "DeleteDatastoreFile_Task", "FindAllByUuid", "FindByUuid", "FindChild", "FindByInventoryPath", "StartProgramInGuest":
 		return true
 	case "ReconfigVM_Task", "Destroy_Task", "PowerOnVM_Task", "ShutdownGuest", "UnregisterVM":
 		return this.Type == "VirtualMachine"
@@ -117,18 +119,24 @@ func (o *overrides) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM
 	if missing != nil {
 		return &methods.ReconfigVM_TaskBody{Fault_: missing}
 	}
-	var res soap.HasFault
-	ctx.WithLock(vm, func() {
-		if v := req.Spec.ChangeVersion; v != "" && v != vm.Config.ChangeVersion {
-			task := failingTask(ctx, vm.Self, "reconfigVm", &types.ConcurrentAccess{})
-			res = &methods.ReconfigVM_TaskBody{Res: &types.ReconfigVM_TaskResponse{Returnval: task}}
-			return
-		}
-		vm.Config.ExtraConfig = slices.Clone(vm.Config.ExtraConfig)
-		vm.Config.Hardware.Device = slices.Clone(vm.Config.Hardware.Device)
-		res = vm.ReconfigVMTask(ctx, req)
-	})
-	return res
+	return o.alone(func() (res soap.HasFault) {
+		ctx.WithLock(vm, func() {
+			if v := req.Spec.ChangeVersion; v != "" && v != vm.Config.ChangeVersion {
+				task := failingTask(ctx, vm.Self, "reconfigVm", &types.ConcurrentAccess{})
+				res = &methods.ReconfigVM_TaskBody{Res: &types.ReconfigVM_TaskResponse{Returnval: task}}
+				return
+			}
+			vm.Config.ExtraConfig = slices.Clone(vm.Config.ExtraConfig)
+			vm.Config.Hardware.Device = slices.Clone(vm.Config.Hardware.Device)
+			res = vm.ReconfigVMTask(ctx, req)
+		})
+		return res
+	}, func() {})
+}
+
+// DeleteDatastoreFileTask only adds that nothing else changes files meanwhile.
+func (o *overrides) DeleteDatastoreFileTask(ctx *simulator.Context, req *types.DeleteDatastoreFile_Task) soap.HasFault {
+	return o.alone(func() soap.HasFault { return o.sim.registry.FileManager().DeleteDatastoreFileTask(ctx, req) }, func() {})
 }
 
 // PowerOnVMTask refuses a VM whose disks are not there.
@@ -157,15 +165,16 @@ func (o *overrides) UnregisterVM(ctx *simulator.Context, req *types.UnregisterVM
 	if missing != nil {
 		return &methods.UnregisterVMBody{Fault_: missing}
 	}
-	var res soap.HasFault
-	ctx.WithLock(vm, func() {
-		if _, gone := o.vm(req.This); gone != nil {
-			res = &methods.UnregisterVMBody{Fault_: gone}
-			return
-		}
-		res = vm.UnregisterVM(ctx, req)
-	})
-	return res
+	return o.alone(func() (res soap.HasFault) {
+		ctx.WithLock(vm, func() {
+			if _, gone := o.vm(req.This); gone != nil {
+				res = &methods.UnregisterVMBody{Fault_: gone}
+				return
+			}
+			res = vm.UnregisterVM(ctx, req)
+		})
+		return res
+	}, func() {})
 }
 
 // DestroyTask deletes what vCenter deletes: the VM's own files and every attached
@@ -177,7 +186,10 @@ func (o *overrides) DestroyTask(ctx *simulator.Context, req *types.Destroy_Task)
 	if missing != nil {
 		return &methods.Destroy_TaskBody{Fault_: missing}
 	}
-	var res soap.HasFault
+	return o.alone(func() soap.HasFault { return o.destroy(ctx, vm, req) }, func() {})
+}
+
+func (o *overrides) destroy(ctx *simulator.Context, vm *simulator.VirtualMachine, req *types.Destroy_Task) (res soap.HasFault) {
 	ctx.WithLock(vm, func() {
 		switch _, gone := o.vm(req.This); {
 		case gone != nil:
@@ -194,8 +206,8 @@ func (o *overrides) DestroyTask(ctx *simulator.Context, req *types.Destroy_Task)
 	return res
 }
 
-// deleteFiles deletes what a Destroy deletes and points vcsim, which would
-// delete the whole directory, to the VM's log.
+// deleteFiles deletes what a Destroy deletes, and takes from vcsim the name of the
+// directory, which it would delete whole, and after the task had ended.
 func (o *overrides) deleteFiles(vm *simulator.VirtualMachine) {
 	for _, file := range diskChains(vm) {
 		o.sim.remove(file)
@@ -205,11 +217,12 @@ func (o *overrides) deleteFiles(vm *simulator.VirtualMachine) {
 	dir := path.Dir(vmx)
 	o.sim.remove(vmx)
 	o.sim.remove(dir + "/" + vm.Name + ".nvram")
-	log := dir + "/vmware.log"
-	if o.sim.onlyFile(dir, "vmware.log") {
-		log = dir
+	alone := o.sim.onlyFile(dir, "vmware.log")
+	o.sim.remove(dir + "/vmware.log")
+	if alone {
+		o.sim.remove(dir)
 	}
-	vm.Config.Files.LogDirectory = log
+	vm.Config.Files.LogDirectory = ""
 }
 
 // diskChains returns the files of all attached disks and of all their parents.

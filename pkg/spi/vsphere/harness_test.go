@@ -74,7 +74,7 @@ func newWorld(t *testing.T, o vchsim.Options) *world {
 	if w.host, err = vch.Find(t.Context(), client, sim.ProviderSpec().VCH); err != nil {
 		t.Fatal(err)
 	}
-	for ref := range w.vms() {
+	for ref := range w.read("name") {
 		w.foreign[ref] = true
 	}
 	w.files = w.allFiles()
