@@ -39,7 +39,15 @@ func (o *Operator) Start(ctx context.Context, vm *VM, now time.Time) error {
 		}
 		res, err := methods.PowerOnVM_Task(ctx, o.client.Vim(), &types.PowerOnVM_Task{This: vm.Ref})
 		switch {
-		case vcenter.IsInvalidPowerState(err): // somebody else powered it on
+		case vcenter.IsInvalidPowerState(err):
+			// Somebody else powered it on, perhaps.
+			fresh, readErr := o.Reread(ctx, vm)
+			if readErr != nil {
+				return readErr
+			}
+			if fresh.PowerState != types.VirtualMachinePowerStatePoweredOn {
+				return o.convert(err, "power on VM %q (%s)", vm.Name, vm.Ref.Value)
+			}
 		case err != nil:
 			return o.convert(err, "power on VM %q (%s)", vm.Name, vm.Ref.Value)
 		default:

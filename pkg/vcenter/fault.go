@@ -83,6 +83,7 @@ var kinds = map[string]errdefs.Kind{ //nolint:gochecknoglobals // a constant tab
 	"ResourceInUse":              errdefs.FailedPrecondition,
 	"FileNotFound":               errdefs.FailedPrecondition,
 	"DirectoryNotEmpty":          errdefs.FailedPrecondition,
+	"CannotDeleteFile":           errdefs.FailedPrecondition,
 	"InvalidFolder":              errdefs.FailedPrecondition,
 	"NoCompatibleHost":           errdefs.FailedPrecondition,
 	"VmConfigFault":              errdefs.FailedPrecondition,
