@@ -7,18 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# need PROGRAM PACKAGE: the framework calls these programs itself.
-need() {
-  command -v "$1" >/dev/null && return
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    apt-get install -y --no-install-recommends "$2" >/dev/null && return
-  fi
-  echo "integration: missing: $1 (Debian package $2)" >&2
-  exit 1
-}
-need make make
-need ps procps
-need unshare util-linux
+hack/prerequisites.sh
 
 bin=$(mktemp -d)
 trap 'rm -rf "$bin"' EXIT

@@ -6,7 +6,7 @@
 //
 // The framework ends processes of certain names, wherever they come from, and
 // serves on fixed ports. So everything runs in a private PID and network
-// namespace, made by unshare; as a user other than root, in a user namespace too.
+// namespace, made by unshare; for users other than root, in a user namespace too.
 // What needs the network or the build cache happens before.
 //
 // hack/integration.sh calls it. It ends with exit code 0 only if all ten specs ran
@@ -24,6 +24,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/stack"
@@ -77,11 +78,26 @@ func buildAndEnter(ctx context.Context, bin string) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	flags := []string{"--net", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL"}
-	if os.Geteuid() != 0 {
-		flags = append(flags, "--map-root-user")
+	flags, err := namespaces(ctx)
+	if err != nil {
+		return err
 	}
 	return enter(ctx, append(flags, self, "--inside="+string(encoded)))
+}
+
+// namespaces finds the flags with which unshare makes the namespaces: without the
+// right to do so, a user namespace gives it, if the system lets users have one.
+func namespaces(ctx context.Context) ([]string, error) {
+	flags := []string{"--net", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL"}
+	var refusals []error
+	for _, flags := range [][]string{flags, append(flags, "--map-root-user")} {
+		out, err := exec.CommandContext(ctx, "unshare", append(flags, "true")...).CombinedOutput() //nolint:gosec // fixed flags
+		if err == nil {
+			return flags, nil
+		}
+		refusals = append(refusals, fmt.Errorf("unshare %s: %w: %s", strings.Join(flags, " "), err, strings.TrimSpace(string(out))))
+	}
+	return nil, fmt.Errorf("this system allows neither private namespaces nor user namespaces: %w", errors.Join(refusals...))
 }
 
 // enter runs unshare and waits for it. When this process dies, so does everything
