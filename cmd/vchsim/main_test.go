@@ -97,7 +97,12 @@ func TestTheProgramServesUntilItIsToldToEnd(t *testing.T) {
 func TestBadFlagsAreRefusedWithOneLine(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"--fault=CreateVM_Task"}, {"--vms=-1"}, {"--kubeconfig=/none"}, {"--listen=nowhere"}, {"--nonsense"}, {"argument"},
+		{"--fault=CreateVM_Task"},
+		{"--vms=-1"},
+		{"--kubeconfig=/none"},
+		{"--listen=nowhere"},
+		{"--nonsense"},
+		{"argument"},
 		{"--ready-file=/none/ready"},
 	} {
 		cmd, out := program(t, args...)

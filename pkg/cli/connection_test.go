@@ -24,7 +24,8 @@ func TestSecretsAreReadInAllTheirForms(t *testing.T) {
 		{"string data", "stringData:\n  vsphereHost: host\n", map[string]string{"vsphereHost": "host"}, ""},
 		{
 			"both, of which string data wins as in Kubernetes", "kind: Secret\ndata: {a: aG9zdA==, b: Yg==}\nstringData: {a: x}\n",
-			map[string]string{"a": "x", "b": "b"}, "",
+			map[string]string{"a": "x", "b": "b"},
+			"",
 		},
 		{"JSON of plain values", `{"vsphereHost": "host"}`, map[string]string{"vsphereHost": "host"}, ""},
 		{"another kind", "kind: ConfigMap\ndata: {}\n", nil, "it holds a ConfigMap; want a Secret"},
@@ -74,7 +75,8 @@ func TestGovcsVariablesAreUnderstood(t *testing.T) {
 		{"a path", map[string]string{"GOVC_URL": "u:planted@vc.example.com/sdk"}, with("vsphereHost", "https://vc.example.com/sdk"), ""},
 		{"insecure", map[string]string{"GOVC_URL": "u:planted@vc.example.com", "GOVC_INSECURE": "1"}, with("vsphereInsecureSSL", "1"), ""},
 		{
-			"CA certificates", map[string]string{"GOVC_URL": "u:planted@vc.example.com", "GOVC_TLS_CA_CERTS": one + string(filepath.ListSeparator) + two},
+			"CA certificates",
+			map[string]string{"GOVC_URL": "u:planted@vc.example.com", "GOVC_TLS_CA_CERTS": one + string(filepath.ListSeparator) + two},
 			with("vsphereCABundle", "ONE\nTWO\n"), "",
 		},
 		{"a known host", map[string]string{"GOVC_URL": "u:planted@vc.example.com", "GOVC_TLS_KNOWN_HOSTS": hosts}, with("vsphereThumbprint", "BB:BB"), ""},

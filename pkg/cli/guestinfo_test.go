@@ -181,7 +181,8 @@ func TestBadInputIsOneLineAndExitCode1(t *testing.T) {
 		{"an unknown field", `{"Sessionz": {}}`, []string{"guestinfo", "encode"}, "Sessionz: there is no such field"},
 		{"a VCH's field in a container VM", `{"Storage": {}}`, []string{"guestinfo", "encode", "--kind", "executor"}, "Storage: there is no such field"},
 		{
-			"a pipe", `{"Sessions": {"s": {"Cmd": {"Env": ["PASSWORD=planted|"]}}}}`, []string{"guestinfo", "encode"},
+			"a pipe", `{"Sessions": {"s": {"Cmd": {"Env": ["PASSWORD=planted|"]}}}}`,
+			[]string{"guestinfo", "encode"},
 			`Sessions["s"].Cmd.Env[0]: it contains a '|', which separates list elements and cannot be escaped`,
 		},
 		{"an unknown kind", `{}`, []string{"guestinfo", "encode", "--kind", "pod"}, `--kind must be auto, executor or vch, got "pod"`},
@@ -190,7 +191,8 @@ func TestBadInputIsOneLineAndExitCode1(t *testing.T) {
 		{"an unknown command", ``, []string{"guestinfo", "x"}, `vchctl guestinfo has no command "x"; see vchctl guestinfo --help`},
 		{"half a command", ``, []string{"machines"}, "vchctl machines needs a command; see vchctl machines --help"},
 		{
-			"no vCenter", ``, []string{"guestinfo", "decode", "--vm", "x"},
+			"no vCenter", ``,
+			[]string{"guestinfo", "decode", "--vm", "x"},
 			"which vCenter? Give --secret-file or set GOVC_URL, GOVC_USERNAME and GOVC_PASSWORD",
 		},
 		{"an unknown output", ``, []string{"machines", "ls", "-o", "xml"}, `--output must be wide or json, got "xml"`},

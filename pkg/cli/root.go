@@ -30,7 +30,7 @@ type Options struct {
 // Run runs vchctl with the arguments that follow the program's name and returns
 // the exit code, 0 or 1. An error has been written to Stderr in one line.
 func Run(ctx context.Context, args []string, opts Options) int {
-	cmd := NewCommand(opts)
+	cmd := NewCommand(opts) //nolint:contextcheck // commands get theirs from ExecuteContext
 	cmd.SetArgs(args)
 	// Libraries log what they do; here only the answer counts.
 	err := cmd.ExecuteContext(klog.NewContext(ctx, klog.Logger{}))

@@ -58,7 +58,7 @@ func joinNetworks(wanted []v1alpha1.Network, host *vch.Config) ([]joinedNetwork,
 			// The tether makes firewall rules for these two only (VIC, cmd/tether/ops_linux.go:215-256).
 			return nil, errdefs.New(errdefs.FailedPrecondition, "networks[%d].name: container network %q of VCH %s has type %q, not bridge or external", i, w.Name, host.Name, n.Type)
 		}
-		out = append(out, joinedNetwork{Network: w, vch: n, slot: firstPCISlot + int32(i)*pciSlotStep}) //nolint:gosec // at most 4
+		out = append(out, joinedNetwork{Network: w, vch: n, slot: firstPCISlot + int32(i)*pciSlotStep})
 	}
 	return out, nil
 }
@@ -76,7 +76,7 @@ func devices(r Request, p place, joined []joinedNetwork) []types.BaseVirtualDevi
 		rootDisk(p, r.Spec.RootDisk.VMDK),
 	}
 	for i, n := range joined {
-		list = append(list, nic(n, int32(nicKey-i))) //nolint:gosec // at most 4
+		list = append(list, nic(n, int32(nicKey-i)))
 	}
 	list = append(list, serialPorts(p)...)
 	out := make([]types.BaseVirtualDeviceConfigSpec, 0, len(list))
@@ -138,7 +138,7 @@ func serialPorts(p place) []types.BaseVirtualDevice {
 	for i, backing := range []types.BaseVirtualDeviceBackingInfo{attach, file("tether.debug"), file("output.log")} {
 		connected := i > 0
 		out = append(out, &types.VirtualSerialPort{YieldOnPoll: true, VirtualDevice: types.VirtualDevice{
-			Key: int32(serialKey - i), Backing: backing, //nolint:gosec // three ports
+			Key: int32(serialKey - i), Backing: backing,
 			Connectable: &types.VirtualDeviceConnectInfo{StartConnected: connected, Connected: connected, AllowGuestControl: true},
 		}})
 	}

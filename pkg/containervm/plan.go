@@ -159,10 +159,7 @@ func fixedOptions() map[string]string {
 
 // extraConfig puts all keys together, each once, in a fixed order.
 func extraConfig(r Request, joined []joinedNetwork) ([]types.BaseOptionValue, error) {
-	data, err := expandUserData(r)
-	if err != nil {
-		return nil, err
-	}
+	data := expandUserData(r)
 	executor, err := executorConfig(r, joined, data)
 	if err != nil {
 		return nil, err

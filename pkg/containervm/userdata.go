@@ -30,9 +30,8 @@ const maxValue = 64 << 10
 // userDataVariable carries userData to the process that unpacks and runs it.
 const userDataVariable = "MCM_VCH_USERDATA"
 
-func expandUserData(r Request) ([]byte, error) {
-	data := []byte(v1alpha1.Expand(string(r.Secret[v1alpha1.SecretUserData]), placeholders(r)))
-	return data, nil
+func expandUserData(r Request) []byte {
+	return []byte(v1alpha1.Expand(string(r.Secret[v1alpha1.SecretUserData]), placeholders(r)))
 }
 
 // cloudInitKeys publishes userData for cloud-init's VMware datasource.

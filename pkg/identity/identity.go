@@ -87,7 +87,7 @@ func (i Identity) ProviderID() string {
 	return fmt.Sprintf("%s://%s/%s", Scheme, i.VCH, i.ContainerID)
 }
 
-var providerIDPattern = regexp.MustCompile("^" + Scheme + "://([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([0-9a-f]{64})$") //nolint:gochecknoglobals // compiled once, never changed
+var providerIDPattern = regexp.MustCompile("^" + Scheme + "://([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([0-9a-f]{64})$")
 
 // ParseProviderID is the strict inverse of Identity.ProviderID: any other
 // spelling is InvalidArgument, never a fallback to another lookup.

@@ -36,11 +36,11 @@ const (
 
 var (
 	// userinfo is what stands before the host of a URL.
-	userinfo = regexp.MustCompile(`(://)[^\s/?#@]*(?:@[^\s/?#@]*)*@`) //nolint:gochecknoglobals // compiled once, never changed
+	userinfo = regexp.MustCompile(`(://)[^\s/?#@]*(?:@[^\s/?#@]*)*@`)
 	// plainWord is a path or an option as scripts have them.
-	plainWord = regexp.MustCompile(`^[/-][a-z0-9./_-]*$`) //nolint:gochecknoglobals // compiled once, never changed
+	plainWord = regexp.MustCompile(`^[/-][a-z0-9./_-]*$`)
 	// bootstrapToken is Kubernetes' form of such tokens.
-	bootstrapToken = regexp.MustCompile(`\b([a-z0-9]{6})\.[a-z0-9]{16}\b`) //nolint:gochecknoglobals // compiled once, never changed
+	bootstrapToken = regexp.MustCompile(`\b([a-z0-9]{6})\.[a-z0-9]{16}\b`)
 )
 
 // phrases are the texts in a Machine's last operation by which MCM knows how far a

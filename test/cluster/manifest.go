@@ -41,7 +41,7 @@ func ReadManifests(paths ...string) ([]*unstructured.Unstructured, error) {
 			}
 		}
 		for _, file := range files {
-			content, err := os.ReadFile(file) //nolint:gosec // a manifest that the caller names
+			content, err := os.ReadFile(file)
 			if err != nil {
 				return nil, fmt.Errorf("read a manifest: %w", err)
 			}

@@ -301,7 +301,7 @@ func processesOf(dir string) ([]string, error) {
 	var found []string
 	for _, file := range files {
 		pid := filepath.Base(filepath.Dir(file))
-		content, err := os.ReadFile(file) //nolint:gosec // of the kernel
+		content, err := os.ReadFile(file)
 		if err != nil || pid == fmt.Sprint(os.Getpid()) || !bytes.Contains(content, []byte(dir)) {
 			continue // a process that has just ended is no error
 		}

@@ -80,7 +80,7 @@ func keepRunning(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	holder := exec.CommandContext(context.WithoutCancel(ctx), self, "--keep", "--hold-in="+dir) //nolint:gosec // this program itself
+	holder := exec.CommandContext(context.WithoutCancel(ctx), self, "--keep", "--hold-in="+dir)
 	holder.Stdout, holder.Stderr = log, log
 	holder.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is not for it
 	if err := holder.Start(); err != nil {

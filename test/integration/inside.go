@@ -155,7 +155,7 @@ func (w *workspace) class(ctx context.Context, s *stack.Stack) ([]byte, error) {
 
 func (w *workspace) runSuite(ctx context.Context) error {
 	report := w.at("report.json")
-	command := exec.CommandContext(ctx, w.programs.Path(suite), "-test.timeout=20m", "-ginkgo.no-color", "-ginkgo.json-report="+report) //nolint:gosec // built by this program
+	command := exec.CommandContext(ctx, w.programs.Path(suite), "-test.timeout=20m", "-ginkgo.no-color", "-ginkgo.json-report="+report)
 	command.Dir = w.at("test/integration/controller")
 	command.Env = append(os.Environ(),
 		"CONTROL_KUBECONFIG="+w.cluster.AdminKubeconfig(), "TARGET_KUBECONFIG="+w.cluster.AdminKubeconfig(),
@@ -170,7 +170,7 @@ func (w *workspace) runSuite(ctx context.Context) error {
 
 // count reads the report of the suite: an empty one is no success either.
 func count(report string) error {
-	content, err := os.ReadFile(report) //nolint:gosec // written for this program
+	content, err := os.ReadFile(report)
 	if err != nil {
 		return fmt.Errorf("read the report: %w", err)
 	}

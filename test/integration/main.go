@@ -65,7 +65,7 @@ func buildAndEnter(ctx context.Context, bin string) error {
 	if err != nil {
 		return err
 	}
-	compile := exec.CommandContext(ctx, "go", "test", "-c", "-tags=integration", "-o", programs.Path(suite), "./test/integration/controller") //nolint:gosec // fixed but for our own directory
+	compile := exec.CommandContext(ctx, "go", "test", "-c", "-tags=integration", "-o", programs.Path(suite), "./test/integration/controller")
 	compile.Dir, compile.Stdout, compile.Stderr = programs.Root, os.Stderr, os.Stderr
 	if err := compile.Run(); err != nil {
 		return fmt.Errorf("compile the suite: %w", err)
@@ -91,7 +91,7 @@ func namespaces(ctx context.Context) ([]string, error) {
 	flags := []string{"--net", "--pid", "--fork", "--mount-proc", "--kill-child=SIGKILL"}
 	var refusals []error
 	for _, flags := range [][]string{flags, append(flags, "--map-root-user")} {
-		out, err := exec.CommandContext(ctx, "unshare", append(flags, "true")...).CombinedOutput() //nolint:gosec // fixed flags
+		out, err := exec.CommandContext(ctx, "unshare", append(flags, "true")...).CombinedOutput()
 		if err == nil {
 			return flags, nil
 		}
@@ -105,7 +105,7 @@ func namespaces(ctx context.Context) ([]string, error) {
 func enter(ctx context.Context, args []string) error {
 	runtime.LockOSThread() // the parent-death signal is tied to this thread
 	defer runtime.UnlockOSThread()
-	command := exec.CommandContext(context.WithoutCancel(ctx), "unshare", args...) //nolint:gosec // this program itself
+	command := exec.CommandContext(context.WithoutCancel(ctx), "unshare", args...)
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := command.Start(); err != nil {

@@ -86,7 +86,7 @@ func (p *Programs) build(ctx context.Context, out io.Writer, program string) err
 // output runs a command in a directory and returns what it prints, without the
 // line end. What it prints to stderr goes to out at once.
 func output(ctx context.Context, out io.Writer, dir, name string, args ...string) (string, error) {
-	command := exec.CommandContext(ctx, name, args...) //nolint:gosec // fixed programs of this file
+	command := exec.CommandContext(ctx, name, args...)
 	command.Dir = dir
 	command.Stderr = out
 	// A build that is cancelled removes what it has begun.

@@ -203,7 +203,7 @@ func (i *injector) strike(method string, transport bool) string {
 		switch {
 		case r.NthCall > 0 && r.seen != r.NthCall,
 			r.Count > 0 && r.struck >= r.Count,
-			r.Probability < 1 && rand.Float64() >= r.Probability: //nolint:gosec // faults need no cryptography
+			r.Probability < 1 && rand.Float64() >= r.Probability:
 			continue
 		}
 		r.struck++

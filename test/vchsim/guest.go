@@ -319,7 +319,7 @@ func (s *Sim) reportAddresses(ctx *simulator.Context, vm *simulator.VirtualMachi
 		prefix, _ := n.address.Mask.Size()
 		infos = append(infos, types.GuestNicInfo{
 			Network: n.network, IpAddress: []string{text}, Connected: true, DeviceConfigId: n.device,
-			IpConfig: &types.NetIpConfigInfo{IpAddress: []types.NetIpConfigInfoIpAddress{{IpAddress: text, PrefixLength: int32(prefix), State: "preferred"}}}, //nolint:gosec // at most 128
+			IpConfig: &types.NetIpConfigInfo{IpAddress: []types.NetIpConfigInfoIpAddress{{IpAddress: text, PrefixLength: int32(prefix), State: "preferred"}}},
 		})
 		if main == "" || n.main {
 			main = text

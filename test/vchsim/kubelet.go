@@ -196,7 +196,7 @@ func (j *joiners) kubelet(inside *guest, dir, bootstrap string) error {
 	defer func() { _ = log.Close() }() // the process writes through its own handle
 	// A kubelet cannot be told its provider id here: kubemark sets kubemark://<name>,
 	// and the API server lets nobody change it.
-	cmd := exec.CommandContext(ctx, j.kubemark, //nolint:gosec // the program that the caller named
+	cmd := exec.CommandContext(ctx, j.kubemark,
 		"--morph=kubelet",
 		"--use-host-image-service=false",
 		"--name="+inside.machine,

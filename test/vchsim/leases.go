@@ -37,7 +37,7 @@ func (s *Sim) lease(inside *guest, nics []nic) error {
 		if at != externalPortgroup && at != unrelatedPortgroup {
 			return fmt.Errorf("network %s: no DHCP server answers", n.network)
 		}
-		base := uint32(10)<<24 | uint32(64+16*at)<<16 //nolint:gosec // at is small
+		base := uint32(10)<<24 | uint32(64+16*at)<<16
 		key := inside.vm.Value + "/" + n.portgroup
 		if l.given[key] == nil {
 			l.last++

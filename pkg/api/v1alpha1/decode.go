@@ -196,7 +196,7 @@ func typeFault(err error) string {
 
 // quantityPattern is what a quantity may look like here: at most 20 digits and an exponent
 // of at most two. More is never meant, and resource.Quantity computes powers of ten as they are written.
-var quantityPattern = regexp.MustCompile(`^[+-]?[0-9.]{1,20}([eE][+-]?[0-9]{1,2}|[numkMGTPE]|[KMGTPE]i)?$`) //nolint:gochecknoglobals // compiled once, never changed
+var quantityPattern = regexp.MustCompile(`^[+-]?[0-9.]{1,20}([eE][+-]?[0-9]{1,2}|[numkMGTPE]|[KMGTPE]i)?$`)
 
 // scan walks all values of doc, a valid JSON object, duplicates included, and
 // returns what is wrong with those that must be judged before the typed decoder sees them.

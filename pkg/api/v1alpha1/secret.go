@@ -116,8 +116,8 @@ func validateConnection(data map[string][]byte, path *field.Path) field.ErrorLis
 }
 
 var (
-	thumbprintPattern = regexp.MustCompile(`^[0-9A-Fa-f]{2}([: -]?[0-9A-Fa-f]{2}){19}(([: -]?[0-9A-Fa-f]{2}){12})?$`) //nolint:gochecknoglobals // compiled once, never changed
-	hostPattern       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)                              //nolint:gochecknoglobals // compiled once, never changed
+	thumbprintPattern = regexp.MustCompile(`^[0-9A-Fa-f]{2}([: -]?[0-9A-Fa-f]{2}){19}(([: -]?[0-9A-Fa-f]{2}){12})?$`)
+	hostPattern       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 )
 
 // badHost says what is wrong with a host name, address, host:port or https URL, or "".

@@ -278,7 +278,7 @@ const (
 	// SecretUsername is the user, for example user@vsphere.local. Required.
 	SecretUsername = "vsphereUsername"
 	// SecretPassword is the user's password. Required.
-	SecretPassword = "vspherePassword" //nolint:gosec // the name of a key, not a credential
+	SecretPassword = "vspherePassword"
 	// SecretInsecure is true to skip the check of vCenter's certificate. Default: false.
 	SecretInsecure = "vsphereInsecureSSL"
 	// SecretCABundle is the PEM certificates that sign vCenter's certificate. Default: those of the system.

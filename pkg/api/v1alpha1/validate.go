@@ -102,7 +102,7 @@ func messages(errs field.ErrorList) []string {
 	return found
 }
 
-var morefPattern = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`) //nolint:gochecknoglobals // compiled once, never changed
+var morefPattern = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 
 func validateVCH(vch *VirtualContainerHost, path *field.Path) field.ErrorList {
 	errs := validatePlace(vch.Datacenter, path.Child("datacenter"))
@@ -181,7 +181,7 @@ func validateRootDisk(spec *ProviderSpec) field.ErrorList {
 }
 
 // A datastore path: the datastore in brackets, a blank, the path in it.
-var datastorePathPattern = regexp.MustCompile(`^\[([^\[\]]+)\] ([^/].*)$`) //nolint:gochecknoglobals // compiled once, never changed
+var datastorePathPattern = regexp.MustCompile(`^\[([^\[\]]+)\] ([^/].*)$`)
 
 func validateVMDK(vmdk string, path *field.Path) field.ErrorList {
 	errs := validateName(vmdk, path, MaxPathBytes)

@@ -19,7 +19,7 @@ import (
 // omitted stands for values that may be confidential, those of env and ExtraConfig.
 const omitted = "<omitted>"
 
-var userPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`) //nolint:gochecknoglobals // compiled once, never changed
+var userPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
 
 func validateProcess(spec *ProviderSpec) field.ErrorList {
 	var errs field.ErrorList

@@ -21,7 +21,7 @@ const (
 	VCH = "4210c0de-0000-4000-8000-00000000cafe"
 	// Username and Password are the credentials that it accepts.
 	Username = "user"
-	Password = "password-of-fake" //nolint:gosec // opens nothing but this fake
+	Password = "password-of-fake"
 )
 
 // Steps of the calls, in the order in which a machine meets them.

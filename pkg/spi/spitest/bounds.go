@@ -76,7 +76,8 @@ func wrongCredentials(f *fixture) {
 func emptyIdentity(f *fixture) {
 	f.start("safe")
 	tags := []map[string]string{
-		nil, {},
+		nil,
+		{},
 		{identity.ClusterTagPrefix: "1", identity.RoleTagPrefix: "1"},
 		{identity.ClusterTagPrefix + "c": "1"},
 		{identity.RoleTagPrefix + "r": "1"},

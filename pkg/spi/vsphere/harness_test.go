@@ -215,7 +215,7 @@ func (w *world) Machines() []spitest.Machine {
 func (w *world) allFiles() map[string]bool {
 	out := map[string]bool{}
 	root := filepath.Join(w.sim.Dir(), "datastores")
-	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(p string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
