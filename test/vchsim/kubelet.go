@@ -217,7 +217,7 @@ func (j *joiners) kubelet(inside *guest, dir, bootstrap string) error {
 	select {
 	case <-inside.off:
 		cancel() // a power-off is no shutdown
-		<-ended //nolint:errcheck // it was killed
+		<-ended  //nolint:errcheck // it was killed
 		return nil
 	case err := <-ended:
 		return fmt.Errorf("kubemark ended by itself (%v); its last words: %s", err, tail(log.Name())) //nolint:errorlint // may be nil
