@@ -16,7 +16,6 @@ needed=(
   "flock util-linux"     # hack/controlplane.sh
   "sha256sum coreutils"  # hack/controlplane.sh
   "unshare util-linux"   # the integration framework runs in namespaces of its own
-  "ip iproute2"          # likewise
   "ps procps"            # the integration framework looks for processes
 )
 
