@@ -15,8 +15,8 @@ func TestConformance(t *testing.T) {
 	spitest.Run(t, func(t *testing.T) spitest.Harness { return newWorld(t, vchsim.Options{}) })
 }
 
-// TestConformanceUnderFaults costs minutes of CPU; one call after the other, it
-// gives the race detector nothing to find, so hack/test.sh runs it without.
+// Tests whose name ends in UnderFaults cost minutes of CPU; one call after the other,
+// they give the race detector nothing to find, so hack/test.sh runs them without.
 func TestConformanceUnderFaults(t *testing.T) {
 	t.Parallel()
 	spitest.RunFaults(t, func(t *testing.T) spitest.Harness { return newWorld(t, vchsim.Options{}) })
