@@ -10,9 +10,9 @@ package guestinfo
 // list, map or pointer that was written once cannot be emptied by writing again.
 //
 // The error is of kind InvalidArgument and names the field, never its value:
-// a '|' in a list element or map key, an '@' in the key of a guest-visible map,
-// two map keys that become equal in the guest, a value that VIC's format cannot
-// hold. User information of URLs is left out, as in VIC.
+// a '|' in a list element or map key, two entries of a guest-visible map that
+// differ and share one key ('.' is '/' there, and text after an '@' is left out), a
+// value that VIC's format cannot hold. User information of URLs is left out, as in VIC.
 func EncodeExecutor(config *ExecutorConfig) (map[string]string, error) {
 	return encode(config)
 }

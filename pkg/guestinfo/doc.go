@@ -14,9 +14,9 @@
 // layer read of a container VM.
 //
 // The encoder writes byte for byte what VIC writes, with one difference: what
-// VIC would corrupt silently (a '|' in a list element or map key, an '@' in the
-// key of a guest-visible map, map keys that become equal in the guest) is
-// refused, with an error that names the field. The decoder is as tolerant as
+// VIC would corrupt silently (a '|' in a list element or map key, entries of a
+// guest-visible map that differ but are stored under one key) is refused, with an
+// error that names the field. The decoder is as tolerant as
 // VIC's: odd values become zero, unknown keys are ignored; only what makes VIC
 // panic is an error, naming the key. Secrets are opaque: nothing is decrypted,
 // and no error contains a value.

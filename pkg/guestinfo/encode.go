@@ -133,10 +133,20 @@ func (e *encoder) mapping(v reflect.Value, key, field string) error {
 		entries[k.String()] = v.MapIndex(k)
 	}
 	names := slices.Sorted(maps.Keys(entries))
-	if err := checkMapKeys(names, strings.HasPrefix(key, visiblePrefix), field); err != nil {
+	if err := checkMapKeys(names, field); err != nil {
 		return err
 	}
+	stored := make(map[string]string, len(names))
 	for _, name := range names {
+		if strings.HasPrefix(key, visiblePrefix) {
+			if other, taken := stored[fold(name)]; taken {
+				if !reflect.DeepEqual(entries[name].Interface(), entries[other].Interface()) {
+					return refuse(keyPath(field, name), "the map key would be stored like %q, which has another value: '.' and '/' become one character and text after an '@' is left out", other)
+				}
+				continue // both names read the same keys
+			}
+			stored[fold(name)] = name
+		}
 		if err := e.value(entries[name], entryKey(key, listSeparator+name), keyPath(field, name)); err != nil {
 			return err
 		}
@@ -144,27 +154,21 @@ func (e *encoder) mapping(v reflect.Value, key, field string) error {
 	return e.put(key, strings.Join(names, listSeparator), field)
 }
 
+// fold returns how the key of a guest-visible map shows in the keys of its entry.
+func fold(name string) string {
+	name, _, _ = strings.Cut(name, "@")
+	return strings.ReplaceAll(name, ".", "/")
+}
+
 // checkMapKeys refuses what VIC would store in a way that cannot be read back.
-func checkMapKeys(names []string, visible bool, field string) error {
+func checkMapKeys(names []string, field string) error {
 	if len(names) == 1 && names[0] == "" {
 		return refuse(field, "its only map key is empty, which cannot be told from an empty map")
 	}
-	folded := make(map[string]string, len(names))
 	for _, name := range names {
 		if strings.Contains(name, listSeparator) {
 			return refuse(keyPath(field, name), "the map key contains a '|', which separates map keys and cannot be escaped")
 		}
-		if !visible {
-			continue
-		}
-		if strings.Contains(name, "@") {
-			return refuse(keyPath(field, name), "the map key contains an '@'; the text after it would be lost")
-		}
-		fold := strings.ReplaceAll(name, ".", "/")
-		if other, taken := folded[fold]; taken {
-			return refuse(keyPath(field, name), "the map key would be stored like %q, since '.' and '/' become one character", other)
-		}
-		folded[fold] = name
 	}
 	return nil
 }

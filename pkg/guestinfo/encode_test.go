@@ -30,6 +30,11 @@ func TestWhatCannotBeReadBackIsRefusedByName(t *testing.T) {
 		}
 		return c
 	}
+	different := func(names ...string) *ExecutorConfig {
+		c := networks(names...)
+		c.Networks[names[0]].Static = true
+		return c
+	}
 	exitAt := func(at time.Time) *ExecutorConfig {
 		return &ExecutorConfig{Diagnostics: Diagnostics{ExitLogs: []ExitLog{{Time: at}}}}
 	}
@@ -58,12 +63,12 @@ func TestWhatCannotBeReadBackIsRefusedByName(t *testing.T) {
 			`Networks["a|b"]: the map key contains a '|', which separates map keys and cannot be escaped`,
 		},
 		{
-			"an at sign in the key of a visible map", networks("a@b"),
-			`Networks["a@b"]: the map key contains an '@'; the text after it would be lost`,
+			"map keys that become equal, with different values", different("a.b", "a/b"),
+			`Networks["a/b"]: the map key would be stored like "a.b", which has another value: '.' and '/' become one character and text after an '@' is left out`,
 		},
 		{
-			"map keys that become equal", networks("a.b", "a/b"),
-			`Networks["a/b"]: the map key would be stored like "a.b", since '.' and '/' become one character`,
+			"map keys that are equal up to an at sign, with different values", different("a", "a@b"),
+			`Networks["a@b"]: the map key would be stored like "a", which has another value: '.' and '/' become one character and text after an '@' is left out`,
 		},
 		{
 			"an entry inside another one's place", networks("n", "n/network"),

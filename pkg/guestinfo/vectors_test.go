@@ -41,8 +41,6 @@ func refused() map[string]string {
 	return map[string]string{
 		"session-with-pipes":       session + ".Cmd.Args[2]",
 		"annotation-key-with-pipe": `Annotations["a|b"]`,
-		"map-key-with-at":          `Mounts["vol@secret"]`,
-		"map-keys-colliding":       `Mounts["v/x"]`,
 	}
 }
 
