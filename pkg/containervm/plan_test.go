@@ -37,7 +37,7 @@ func portGroup(key string) types.BaseVirtualDeviceBackingInfo {
 }
 
 // request is the world of VIC's own vector.
-func request(t *testing.T) containervm.Request {
+func request(t testing.TB) containervm.Request {
 	t.Helper()
 	spec := &v1alpha1.ProviderSpec{
 		VCH:      v1alpha1.VirtualContainerHost{Datacenter: "DC0", Name: "vch-1"},
@@ -353,5 +353,14 @@ func TestAllocationsReachTheSpecInVSpheresUnits(t *testing.T) {
 	}
 	if *spec.MemoryAllocation.Reservation != 512 || spec.MemoryAllocation.Shares.Shares != 1234 || spec.MemoryAllocation.Shares.Level != types.SharesLevelCustom {
 		t.Errorf("memory = %+v", spec.MemoryAllocation)
+	}
+}
+
+func BenchmarkPlan(b *testing.B) {
+	r := request(b)
+	for b.Loop() {
+		if _, err := containervm.Plan(r); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -13,7 +13,8 @@ import (
 )
 
 // KeyProperty returns the property path of one ExtraConfig key, so that a read
-// need not fetch all of them.
+// need not fetch all of them. vSphere takes the key of an element as the index of
+// a keyed array; VM Operator's guestinfo prober relies on the same.
 func KeyProperty(key string) string { return "config.extraConfig[\"" + key + "\"]" }
 
 // KeyValue returns the text of an ExtraConfig key that was read by KeyProperty;

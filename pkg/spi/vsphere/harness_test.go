@@ -22,6 +22,7 @@ import (
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/view"
 	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
@@ -65,7 +66,7 @@ func newWorld(t *testing.T, o vchsim.Options) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(sim.Close)
-	w := &world{T: t, sim: sim, steps: newSteps(), foreign: map[types.ManagedObjectReference]bool{}}
+	w := &world{T: t, sim: sim, steps: newSteps(t), foreign: map[types.ManagedObjectReference]bool{}}
 	client, err := w.pool(nil).Client(t.Context(), w.config())
 	if err != nil {
 		t.Fatal(err)
@@ -369,6 +370,7 @@ func (w *world) rootFolder() types.ManagedObjectReference {
 
 // steps counts SOAP calls and lets one of them go wrong.
 type steps struct {
+	t  *testing.T
 	mu     sync.Mutex
 	n      int
 	fault  *spitest.Fault
@@ -376,7 +378,10 @@ type steps struct {
 	calls  map[string]int
 }
 
-func newSteps() *steps { return &steps{calls: map[string]int{}} }
+func newSteps(t *testing.T) *steps {
+	t.Helper()
+	return &steps{t: t, calls: map[string]int{}}
+}
 
 func (s *steps) inject(f spitest.Fault) (heal func() bool) {
 	s.mu.Lock()
@@ -409,6 +414,9 @@ func (r roundTripper) RoundTrip(ctx context.Context, req, res soap.HasFault) err
 
 func (s *steps) wrap(next soap.RoundTripper) soap.RoundTripper {
 	return roundTripper(func(ctx context.Context, req, res soap.HasFault) error {
+		if r, ok := req.(*methods.ReconfigVM_TaskBody); ok && r.Req.Spec.ChangeVersion == "" {
+			s.t.Error("a reconfigure carries no changeVersion: it would overwrite what others changed meanwhile")
+		}
 		s.mu.Lock()
 		s.n++
 		s.calls[strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%T", req), "*methods."), "Body")]++

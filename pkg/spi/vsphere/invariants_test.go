@@ -5,17 +5,22 @@ package vsphere_test
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/types"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/utils/ptr"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
@@ -271,5 +276,99 @@ func TestVICCanReadOurVMs(t *testing.T) {
 	session := cfg.Sessions[cfg.ID]
 	if session == nil || session.Started != "true" || session.Detail.StartTime == 0 || cfg.Version == nil || len(cfg.Networks) == 0 {
 		t.Errorf("configuration = %+v", cfg)
+	}
+}
+
+// hangingVCenter accepts connections and never answers.
+func hangingVCenter(t *testing.T) (host string) {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held []net.Conn
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			held = append(held, c)
+		}
+	}()
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		<-done
+		for _, c := range held {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return l.Addr().String()
+}
+
+func TestEveryCallEndsWithAVCenterThatHangs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	const limit = 300 * time.Millisecond
+	s := vsphere.New(vsphere.Options{Pool: w.pool(nil), HostKey: hostKey, Limits: vsphere.Limits{Read: limit, Change: limit}})
+	secret, spec := w.Secret(), w.Spec()
+	secret.Data[v1alpha1.SecretHost] = []byte(hangingVCenter(t))
+	spec.StartTimeoutSeconds, spec.StopGracePeriodSeconds = ptr.To[int64](0), ptr.To[int64](0)
+	for name, call := range map[string]func() error{
+		"create":     func() error { _, err := s.CreateMachine(t.Context(), "machine-x", spec, secret); return err },
+		"initialize": func() error { _, _, err := s.InitializeMachine(t.Context(), "machine-x", "", spec, secret); return err },
+		"status":     func() error { _, _, err := s.GetMachineStatus(t.Context(), "machine-x", "", spec, secret); return err },
+		"list":       func() error { _, err := s.ListMachines(t.Context(), spec, secret); return err },
+		"shutdown":   func() error { _, err := s.ShutDownMachine(t.Context(), "machine-x", "", spec, secret); return err },
+		"delete":     func() error { _, err := s.DeleteMachine(t.Context(), "machine-x", "", spec, secret); return err },
+	} {
+		if err := call(); !errdefs.Is(err, errdefs.DeadlineExceeded) {
+			t.Errorf("%s = %v, want DeadlineExceeded", name, err)
+		}
+	}
+}
+
+func TestAChangedSecretTakesEffectAtTheNextCall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	w.start("machine-x")
+	wrong := w.Secret()
+	wrong.Data[v1alpha1.SecretPassword] = []byte("rotated away")
+	if _, err := w.SPI().ListMachines(t.Context(), w.Spec(), wrong); !errdefs.Is(err, errdefs.Unauthenticated) {
+		t.Errorf("list with a wrong password = %v: a warm session of another secret served it", err)
+	}
+	if got, err := w.SPI().ListMachines(t.Context(), w.Spec(), w.Secret()); err != nil || len(got) != 1 {
+		t.Errorf("list with the right password = %v, %v", got, err)
+	}
+}
+
+func TestADirectoryThatHoldsWhatIsSharedIsNotDeleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	w.start("machine-x")
+	id, err := identity.New(w.VCH(), vchsim.Cluster, "machine-x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := w.Spec()
+	spec.RootDisk.VMDK = "[" + vchsim.Datastore + "] " + id.ContainerID + "/image.vmdk"
+	if _, err := w.SPI().DeleteMachine(t.Context(), "machine-x", "", spec, w.Secret()); !errdefs.Is(err, errdefs.FailedPrecondition) || !strings.Contains(err.Error(), "shared") {
+		t.Errorf("delete = %v, want FailedPrecondition that names what is shared", err)
+	}
+	if len(w.Machines()) != 1 {
+		t.Error("the VM was destroyed before the check")
+	}
+	// The same without a VM, as after a removal that was cut off.
+	if _, err := w.SPI().DeleteMachine(t.Context(), "machine-x", "", w.Spec(), w.Secret()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.SPI().DeleteMachine(t.Context(), "machine-x", "", spec, w.Secret()); !errdefs.Is(err, errdefs.FailedPrecondition) {
+		t.Errorf("delete of leftovers = %v, want FailedPrecondition", err)
 	}
 }
