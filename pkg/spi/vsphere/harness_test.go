@@ -370,7 +370,7 @@ func (w *world) rootFolder() types.ManagedObjectReference {
 
 // steps counts SOAP calls and lets one of them go wrong.
 type steps struct {
-	t  *testing.T
+	t      *testing.T
 	mu     sync.Mutex
 	n      int
 	fault  *spitest.Fault
