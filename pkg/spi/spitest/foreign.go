@@ -79,6 +79,9 @@ func neighbour(f *fixture, kind Foreign) {
 	if got := f.status(name); got != errdefs.NotFound {
 		f.Fatalf("status beside %s is %q, want NotFound", kind, got)
 	}
+	if got := f.list(); len(got) != 0 {
+		f.Errorf("list beside %s = %v, want none", kind, got)
+	}
 	f.delete(name)
 	f.wantForeignersUntouched(before)
 	f.start(name)

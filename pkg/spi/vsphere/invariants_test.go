@@ -372,3 +372,20 @@ func TestADirectoryThatHoldsWhatIsSharedIsNotDeleted(t *testing.T) {
 		t.Errorf("delete of leftovers = %v, want FailedPrecondition", err)
 	}
 }
+
+func TestTheWordsOfAnEarlierStartAreNotTakenForAnAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	if _, err := w.SPI().CreateMachine(t.Context(), "machine-x", w.Spec(), w.Secret()); err != nil {
+		t.Fatal(err)
+	}
+	w.sim.SetGuest(vchsim.GuestOptions{Fail: "words of the first start"})
+	if _, _, err := w.SPI().InitializeMachine(t.Context(), "machine-x", "", w.Spec(), w.Secret()); !errdefs.Is(err, errdefs.Internal) {
+		t.Fatalf("a start that fails = %v", err)
+	}
+	// Slow enough for the wait to see what is there before the guest says anything.
+	w.sim.SetGuest(vchsim.GuestOptions{Delay: 500 * time.Millisecond})
+	if _, _, err := w.SPI().InitializeMachine(t.Context(), "machine-x", "", w.Spec(), w.Secret()); err != nil {
+		t.Errorf("the next start = %v", err)
+	}
+}
