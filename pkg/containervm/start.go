@@ -37,6 +37,7 @@ func (o *Operator) Start(ctx context.Context, vm *VM, now time.Time) error {
 		if err := o.clear(ctx, vm, now); err != nil {
 			return err
 		}
+		// DRS places a VM that is powered on by itself as it places one of many.
 		res, err := methods.PowerOnVM_Task(ctx, o.client.Vim(), &types.PowerOnVM_Task{This: vm.Ref})
 		switch {
 		case vcenter.IsInvalidPowerState(err):

@@ -20,21 +20,23 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 )
 
-// killWait is how long a killed process group may take to end.
+// killWait is the part of the grace period, at most, that a killed process group gets to end.
 const killWait = 5 * time.Second
 
-// Stop ends the VM's process: the stop signal, the grace period, then KILL to
-// its process group, then power-off. A VM that is off is done. It never reports
-// a guest that did not obey: the power-off has the last word.
+// Stop ends the VM's process: the stop signal, then, with the last quarter of
+// the grace period or five seconds left, KILL to its process group; power-off
+// when the grace period is over. A VM that is off is done. It never reports a
+// guest that did not obey: the power-off has the last word.
 func (o *Operator) Stop(ctx context.Context, vm *VM, signal string, grace time.Duration) error {
 	if vm.PowerState == types.VirtualMachinePowerStatePoweredOff {
 		return nil
 	}
 	if vm.PowerState == types.VirtualMachinePowerStatePoweredOn && grace > 0 {
+		last := min(killWait, grace/4)
 		for _, step := range []struct {
 			program, argument string
 			wait              time.Duration
-		}{{"kill", signal, grace}, {"group-kill", "KILL", min(grace, killWait)}} {
+		}{{"kill", signal, grace - last}, {"group-kill", "KILL", last}} {
 			off, err := o.signal(ctx, vm, step.program, step.argument, step.wait)
 			if off {
 				return nil

@@ -389,3 +389,39 @@ func TestTheWordsOfAnEarlierStartAreNotTakenForAnAnswer(t *testing.T) {
 		t.Errorf("the next start = %v", err)
 	}
 }
+
+func TestAMachineIsStoppedAsHardAsItNeeds(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		guest              vchsim.GuestOptions
+		programs, powerOff int
+	}{
+		"a good guest gets its signal":             {vchsim.GuestOptions{}, 1, 0},
+		"one that ignores it gets KILL":            {vchsim.GuestOptions{IgnoreTerm: true}, 2, 0},
+		"one that ignores both is powered off":     {vchsim.GuestOptions{IgnoreStop: true}, 2, 1},
+		"one without grace is powered off at once": {vchsim.GuestOptions{}, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, vchsim.Options{})
+			w.sim.SetGuest(tc.guest)
+			w.start("machine-x")
+			spec := w.Spec()
+			spec.StopGracePeriodSeconds = ptr.To[int64](2)
+			if tc.programs == 0 {
+				spec.StopGracePeriodSeconds = ptr.To[int64](0)
+			}
+			w.steps.take()
+			if _, err := w.SPI().DeleteMachine(t.Context(), "machine-x", "", spec, w.Secret()); err != nil {
+				t.Fatal(err)
+			}
+			_, calls := w.steps.take()
+			if calls["StartProgramInGuest"] != tc.programs || calls["PowerOffVM_Task"] != tc.powerOff {
+				t.Errorf("calls = %v, want %d programs and %d power-offs", calls, tc.programs, tc.powerOff)
+			}
+			if left := w.Leftovers(); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+		})
+	}
+}
