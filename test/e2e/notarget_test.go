@@ -5,6 +5,7 @@ package e2e_test
 
 import (
 	"testing"
+	"time"
 
 	machinev1 "github.com/gardener/machine-controller-manager/pkg/apis/machine/v1alpha1"
 	"github.com/onsi/gomega"
@@ -12,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/stack"
 )
 
@@ -37,6 +39,7 @@ func TestMachinesWithoutATargetCluster(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("the driver has one session and logs it out when it is asked to end", func(t *testing.T) { oneSession(t, s) })
 	t.Run("the service account of the manifests had all the rights that it needed", func(t *testing.T) {
 		for _, event := range refused(t, "system:serviceaccount:"+s.Namespace()+":") {
 			t.Errorf("refused: %s", event)
@@ -89,4 +92,27 @@ func rolledWithoutNodes(t *testing.T, s *stack.Stack) {
 		_, err := deployments.Get(ctx, name, metav1.GetOptions{})
 		g.Expect(apierrors.IsNotFound(err)).To(gomega.BeTrue(), "deployment: %v", err)
 	})
+}
+
+// oneSession ends the machine-controller of the installation.
+func oneSession(t *testing.T, s *stack.Stack) {
+	vcenter := s.VCenter()
+	count := func() int {
+		n, err := vcenter.Sessions(t.Context(), version.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := count(); n != 1 {
+		t.Errorf("the driver has %d sessions, want one", n)
+	}
+	for _, p := range s.Processes() {
+		if p.Name() == stack.MachineController {
+			p.Stop(30 * time.Second)
+		}
+	}
+	if n := count(); n != 0 {
+		t.Errorf("%d sessions are left after the machine-controller ended, want none", n)
+	}
 }

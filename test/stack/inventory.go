@@ -83,6 +83,32 @@ func (v *VCenter) Inventory(ctx context.Context) (_ *Inventory, err error) {
 	return &Inventory{VMs: vms, Files: files}, nil
 }
 
+// Sessions counts the sessions of programs whose user agent begins with agent.
+func (v *VCenter) Sessions(ctx context.Context, agent string) (count int, err error) {
+	client, err := v.login(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if out := client.Logout(ctx); err == nil && out != nil {
+			err = fmt.Errorf("log out of the vCenter: %w", out)
+		}
+	}()
+	var manager mo.SessionManager
+	if err := client.RetrieveOne(ctx, *client.ServiceContent.SessionManager, []string{"sessionList"}, &manager); err != nil {
+		return 0, fmt.Errorf("read the sessions of the vCenter: %w", err)
+	}
+	if len(manager.SessionList) == 0 {
+		return 0, fmt.Errorf("the vCenter shows not even this session")
+	}
+	for _, s := range manager.SessionList {
+		if strings.HasPrefix(s.UserAgent, agent) {
+			count++
+		}
+	}
+	return count, nil
+}
+
 // login opens a session with what the Secret says, as the provider does, but
 // without the provider's code.
 func (v *VCenter) login(ctx context.Context) (*govmomi.Client, error) {

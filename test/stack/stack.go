@@ -109,8 +109,7 @@ func (s *Stack) Stop() {
 	}
 }
 
-// StopControllers ends MCM and the machine-controller as a crash would: neither
-// of them ends when it is asked to.
+// StopControllers ends MCM and the machine-controller as a crash would.
 func (s *Stack) StopControllers() {
 	for _, p := range s.controllers {
 		p.Stop(0)
