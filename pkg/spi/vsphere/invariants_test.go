@@ -425,3 +425,55 @@ func TestAMachineIsStoppedAsHardAsItNeeds(t *testing.T) {
 		})
 	}
 }
+
+func TestAVCHWithoutAFolderOfItsOwnKnowsItsMachinesByThePool(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{OtherVMs: 20})
+	task, err := object.NewFolder(w.admin, w.rootFolder()).MoveInto(t.Context(), []types.ManagedObjectReference{w.sim.ApplianceRef()})
+	if err == nil {
+		err = task.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The empty folder has the VCH's name, which is in the way of the look-up.
+	if task, err = object.NewFolder(w.admin, w.host.Folder).Rename(t.Context(), "former"); err == nil {
+		err = task.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, spec, secret := w.SPI(), w.Spec(), w.Secret() // found by name, in the other place
+	id, err := s.CreateMachine(t.Context(), "machine-x", spec, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parent := w.vms()[w.vmOf("machine-x").Reference()].Parent; *parent != w.rootFolder() {
+		t.Errorf("the VM stands in %s", parent)
+	}
+	if _, _, err := s.InitializeMachine(t.Context(), "machine-x", id, spec, secret); err != nil {
+		t.Error(err)
+	}
+	if got, err := s.ListMachines(t.Context(), spec, secret); err != nil || len(got) != 1 || got[id] != "machine-x" {
+		t.Errorf("list = %v, %v", got, err)
+	}
+	if _, err := s.DeleteMachine(t.Context(), "machine-x", id, spec, secret); err != nil {
+		t.Error(err)
+	}
+	if left := w.Leftovers(); len(left) > 0 || len(w.Machines()) > 0 {
+		t.Errorf("left: %v %v", left, w.Machines())
+	}
+}
+
+func TestOnVSANAMachineLivesAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{VSAN: true})
+	w.start("machine-x")
+	w.start("machine-y")
+	if _, err := w.SPI().DeleteMachine(t.Context(), "machine-x", "", w.Spec(), w.Secret()); err != nil {
+		t.Fatal(err)
+	}
+	if left := w.Leftovers(); len(left) > 0 || len(w.Machines()) != 1 {
+		t.Errorf("left: %v, machines: %v", left, w.Machines())
+	}
+}
