@@ -28,8 +28,6 @@ const (
 const (
 	firstPCISlot = 1184
 	pciSlotStep  = 32
-	// maxNetworks: beyond the fourth, the slot lies behind a bridge that a VM does not have.
-	maxNetworks = 4
 )
 
 // joinedNetwork is one network of the spec with its counterpart in the VCH.
@@ -41,8 +39,8 @@ type joinedNetwork struct {
 
 // joinNetworks matches the spec's networks with the VCH's.
 func joinNetworks(wanted []v1alpha1.Network, host *vch.Config) ([]joinedNetwork, error) {
-	if len(wanted) == 0 || len(wanted) > maxNetworks {
-		return nil, errdefs.New(errdefs.InvalidArgument, "networks: %d given, a container VM has 1 to %d", len(wanted), maxNetworks)
+	if len(wanted) == 0 || len(wanted) > v1alpha1.MaxNetworks {
+		return nil, errdefs.New(errdefs.InvalidArgument, "networks: %d given, a container VM has 1 to %d", len(wanted), v1alpha1.MaxNetworks)
 	}
 	out := make([]joinedNetwork, 0, len(wanted))
 	for i, w := range wanted {

@@ -116,31 +116,16 @@ func sessionOf(r Request, userData []byte) (*guestinfo.SessionConfig, error) {
 	if len(argv) == 0 {
 		return nil, errdefs.New(errdefs.InvalidArgument, "command: required unless userData.exec is set")
 	}
-	signal, err := StopSignal(r.Spec.StopSignal)
-	if err != nil {
-		return nil, err
-	}
 	return &guestinfo.SessionConfig{
 		Common:      guestinfo.Common{ID: r.Identity.ContainerID},
 		Cmd:         guestinfo.Cmd{Path: argv[0], Args: argv, Env: env, Dir: r.Spec.WorkingDir},
 		Active:      true, // else the tether does not launch it
 		User:        r.Spec.User,
 		Group:       r.Spec.Group,
-		StopSignal:  "SIG" + signal,
+		StopSignal:  "SIG" + r.Spec.Signal(),
 		Diagnostics: diagnosticsOf(r.VCH),
 		Detail:      guestinfo.Detail{CreateTime: r.Now.Unix()},
 	}, nil
-}
-
-// StopSignal returns the bare upper-case name of one of the 13 signals that the
-// tether knows (VIC, lib/tether/msgs/messages.go:61-76).
-func StopSignal(s string) (string, error) {
-	name := strings.TrimPrefix(strings.ToUpper(s), "SIG")
-	known := []string{"ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2"}
-	if !slices.Contains(known, name) {
-		return "", errdefs.New(errdefs.InvalidArgument, "stopSignal: %q is none of %s", s, strings.Join(known, ", "))
-	}
-	return name, nil
 }
 
 func environment(r Request) ([]string, error) {

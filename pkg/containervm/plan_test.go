@@ -258,19 +258,18 @@ func TestFaultsOfTheRequestNameTheField(t *testing.T) {
 		want   string
 		kind   errdefs.Kind
 	}{
-		"an unknown network":         {func(r *containervm.Request) { r.Spec.Networks[0].Name = "nope" }, "networks[0].name", errdefs.InvalidArgument},
-		"a network without backing":  {func(r *containervm.Request) { r.Spec.Networks[0].Name = "lost" }, "networks[0].name", errdefs.FailedPrecondition},
-		"bridge by DHCP":             {func(r *containervm.Request) { r.Spec.Networks[1].Address = "" }, "networks[1].address", errdefs.InvalidArgument},
-		"static without a gateway":   {func(r *containervm.Request) { r.Spec.Networks[1].Gateway = "" }, "gateway", errdefs.InvalidArgument},
-		"no network":                 {func(r *containervm.Request) { r.Spec.Networks = nil }, "networks", errdefs.InvalidArgument},
-		"an unknown datastore":       {func(r *containervm.Request) { r.Spec.Placement = &v1alpha1.Placement{Datastore: "x"} }, "placement.datastore", errdefs.InvalidArgument},
-		"an argument with a pipe":    {func(r *containervm.Request) { r.Spec.Args = []string{"a|b"} }, "Args", errdefs.InvalidArgument},
-		"a secret with a pipe":       {func(r *containervm.Request) { r.Spec.Env[0].ValueFrom = &v1alpha1.EnvVarSource{SecretKey: "password"} }, "env[0]", errdefs.InvalidArgument},
-		"a missing secret key":       {func(r *containervm.Request) { r.Spec.Env[0].ValueFrom = &v1alpha1.EnvVarSource{SecretKey: "gone"} }, "env[0].valueFrom.secretKey", errdefs.InvalidArgument},
-		"a signal unknown to tether": {func(r *containervm.Request) { r.Spec.StopSignal = "SIGPWR" }, "stopSignal", errdefs.InvalidArgument},
-		"the name of userData.exec":  {func(r *containervm.Request) { r.Spec.Env[0].Name = "MCM_VCH_USERDATA" }, "env[0].name", errdefs.InvalidArgument},
-		"nothing to run":             {func(r *containervm.Request) { r.Spec.Command = nil }, "command", errdefs.InvalidArgument},
-		"exec without userData":      {func(r *containervm.Request) { r.Secret = nil; r.Spec.UserData = &v1alpha1.UserData{Exec: ptr.To(true)} }, "userData.exec", errdefs.InvalidArgument},
+		"an unknown network":        {func(r *containervm.Request) { r.Spec.Networks[0].Name = "nope" }, "networks[0].name", errdefs.InvalidArgument},
+		"a network without backing": {func(r *containervm.Request) { r.Spec.Networks[0].Name = "lost" }, "networks[0].name", errdefs.FailedPrecondition},
+		"bridge by DHCP":            {func(r *containervm.Request) { r.Spec.Networks[1].Address = "" }, "networks[1].address", errdefs.InvalidArgument},
+		"static without a gateway":  {func(r *containervm.Request) { r.Spec.Networks[1].Gateway = "" }, "gateway", errdefs.InvalidArgument},
+		"no network":                {func(r *containervm.Request) { r.Spec.Networks = nil }, "networks", errdefs.InvalidArgument},
+		"an unknown datastore":      {func(r *containervm.Request) { r.Spec.Placement = &v1alpha1.Placement{Datastore: "x"} }, "placement.datastore", errdefs.InvalidArgument},
+		"an argument with a pipe":   {func(r *containervm.Request) { r.Spec.Args = []string{"a|b"} }, "Args", errdefs.InvalidArgument},
+		"a secret with a pipe":      {func(r *containervm.Request) { r.Spec.Env[0].ValueFrom = &v1alpha1.EnvVarSource{SecretKey: "password"} }, "env[0]", errdefs.InvalidArgument},
+		"a missing secret key":      {func(r *containervm.Request) { r.Spec.Env[0].ValueFrom = &v1alpha1.EnvVarSource{SecretKey: "gone"} }, "env[0].valueFrom.secretKey", errdefs.InvalidArgument},
+		"the name of userData.exec": {func(r *containervm.Request) { r.Spec.Env[0].Name = "MCM_VCH_USERDATA" }, "env[0].name", errdefs.InvalidArgument},
+		"nothing to run":            {func(r *containervm.Request) { r.Spec.Command = nil }, "command", errdefs.InvalidArgument},
+		"exec without userData":     {func(r *containervm.Request) { r.Secret = nil; r.Spec.UserData = &v1alpha1.UserData{Exec: ptr.To(true)} }, "userData.exec", errdefs.InvalidArgument},
 		"userData too large for exec": {func(r *containervm.Request) {
 			r.Secret["userData"] = make([]byte, 60<<10)
 			r.Spec.UserData = &v1alpha1.UserData{Exec: ptr.To(true)}

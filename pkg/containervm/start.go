@@ -69,12 +69,12 @@ func (o *Operator) clear(ctx context.Context, vm *VM, now time.Time) error {
 			return nil // values written to a running VM would not last
 		}
 		id := vm.containerID()
-		return &types.VirtualMachineConfigSpec{ExtraConfig: Options(map[string]string{
-			guestinfo.StartedKey(id):   "<nil>",
+		return &types.VirtualMachineConfigSpec{ExtraConfig: Options(guestinfo.OptionValues(map[string]string{
+			guestinfo.StartedKey(id):   "",
 			guestinfo.StatusKey(id):    "0",
 			guestinfo.StartTimeKey(id): strconv.FormatInt(now.Unix(), 10),
 			guestinfo.StopTimeKey(id):  "0",
-		})}
+		}))}
 	})
 	return err
 }
@@ -125,7 +125,7 @@ func (p *progress) note(c types.PropertyChange, startedProperty string) {
 		p.wasOn = p.wasOn || v == types.VirtualMachinePowerStatePoweredOn
 	default:
 		if c.Name == startedProperty {
-			p.start = plain(vch.KeyValue(c.Val))
+			p.start = vch.KeyValue(c.Val)
 		}
 	}
 }

@@ -137,10 +137,10 @@ func (o *Operator) RecordStop(ctx context.Context, vm *VM, now time.Time) error 
 			return nil
 		}
 		id := vm.containerID()
-		return &types.VirtualMachineConfigSpec{ExtraConfig: Options(map[string]string{
-			guestinfo.StartedKey(id):  "<nil>",
+		return &types.VirtualMachineConfigSpec{ExtraConfig: Options(guestinfo.OptionValues(map[string]string{
+			guestinfo.StartedKey(id):  "",
 			guestinfo.StopTimeKey(id): strconv.FormatInt(now.Unix(), 10),
-		})}
+		}))}
 	})
 	return err
 }

@@ -11,21 +11,11 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 )
 
-// Keys of cloud-init's VMware datasource.
-const (
-	UserDataKey         = "guestinfo.userdata"
-	UserDataEncodingKey = "guestinfo.userdata.encoding"
-	MetadataKey         = "guestinfo.metadata"
-	MetadataEncodingKey = "guestinfo.metadata.encoding"
-	// Encoding is the value of both encoding keys.
-	Encoding = "gzip+base64"
-)
-
-// maxValue is how long a value may be that a guest reads: guestinfo answers in
-// messages of 64 KiB.
-const maxValue = 64 << 10
+// packing is how values of cloud-init's VMware datasource are packed, in its words.
+const packing = "gzip+base64"
 
 // userDataVariable carries userData to the process that unpacks and runs it.
 const userDataVariable = "MCM_VCH_USERDATA"
@@ -48,7 +38,7 @@ func cloudInitKeys(r Request, userData []byte) (map[string]string, error) {
 		return nil, errdefs.Wrap(errdefs.Internal, err, "encode the metadata of machine %s", r.Machine)
 	}
 	out := map[string]string{}
-	for key, value := range map[string][]byte{UserDataKey: userData, MetadataKey: metadata} {
+	for key, value := range map[string][]byte{guestinfo.KeyUserData: userData, guestinfo.KeyMetadata: metadata} {
 		if len(value) == 0 {
 			continue // vSphere deletes keys with empty values
 		}
@@ -56,10 +46,10 @@ func cloudInitKeys(r Request, userData []byte) (map[string]string, error) {
 		if err != nil {
 			return nil, errdefs.Wrap(errdefs.Internal, err, "compress %s", key)
 		}
-		if len(packed) > maxValue {
-			return nil, errdefs.New(errdefs.InvalidArgument, "userData: %d bytes are %d bytes when compressed and encoded; a guest can read %d at most", len(value), len(packed), maxValue)
+		if len(packed) > v1alpha1.MaxGuestInfoBytes {
+			return nil, errdefs.New(errdefs.InvalidArgument, "userData: %d bytes are %d bytes when compressed and encoded; a guest can read %d at most", len(value), len(packed), v1alpha1.MaxGuestInfoBytes)
 		}
-		out[key], out[key+".encoding"] = packed, Encoding
+		out[key], out[key+".encoding"] = packed, packing
 	}
 	return out, nil
 }
@@ -96,8 +86,8 @@ func execUserData(userData []byte) (argv []string, variable string, err error) {
 		return nil, "", errdefs.New(errdefs.InvalidArgument, "userData.exec: the Secret's userData is empty, there is nothing to run")
 	}
 	encoded := base64.StdEncoding.EncodeToString(userData)
-	if len(encoded) > maxValue {
-		return nil, "", errdefs.New(errdefs.InvalidArgument, "userData: %d bytes are too many for userData.exec, which can carry %d", len(userData), maxValue/4*3)
+	if len(encoded) > v1alpha1.MaxGuestInfoBytes {
+		return nil, "", errdefs.New(errdefs.InvalidArgument, "userData: %d bytes are too many for userData.exec, which can carry %d", len(userData), v1alpha1.MaxGuestInfoBytes/4*3)
 	}
 	run := "exec /bin/sh $f\n"
 	if bytes.HasPrefix(userData, []byte("#!")) {

@@ -34,7 +34,7 @@ type VM struct {
 	ChangeVersion string
 	// VMX is the datastore path of the .vmx file.
 	VMX string
-	// Keys is ExtraConfig, in vSphere's spelling: an empty value is <nil>.
+	// Keys is ExtraConfig, with empty values as "".
 	Keys map[string]string
 	// Disks are the VM's virtual disks.
 	Disks []*types.VirtualDisk
@@ -82,7 +82,7 @@ func vmFrom(c types.ObjectContent) *VM {
 		case types.VirtualMachineConnectionState:
 			vm.Connection = v
 		case types.ArrayOfOptionValue:
-			vm.Keys = vch.Keys(v.OptionValue)
+			vm.Keys = guestinfo.FromOptionValues(vch.Keys(v.OptionValue))
 		case types.ArrayOfVirtualDevice:
 			for _, d := range v.VirtualDevice {
 				if disk, ok := d.(*types.VirtualDisk); ok {
@@ -102,7 +102,7 @@ func (vm *VM) Mark() *identity.Mark { return vm.mark }
 
 // Started returns what the tether reported of the process: "" (nothing yet),
 // "true", or the reason why it does not run.
-func (vm *VM) Started() string { return plain(vm.Keys[guestinfo.StartedKey(vm.containerID())]) }
+func (vm *VM) Started() string { return vm.Keys[guestinfo.StartedKey(vm.containerID())] }
 
 // Running reports whether the VM is on and its process runs.
 func (vm *VM) Running() bool {
@@ -118,15 +118,7 @@ func (vm *VM) fresh() bool {
 	return vm.Started() == "" && isZero(vm.Keys[guestinfo.StartTimeKey(id)]) && isZero(vm.Keys[guestinfo.StopTimeKey(id)]) && isZero(vm.Keys[guestinfo.StatusKey(id)])
 }
 
-func isZero(s string) bool { return plain(s) == "" || s == "0" }
-
-// plain undoes vSphere's spelling of an empty value.
-func plain(s string) string {
-	if s == "<nil>" {
-		return ""
-	}
-	return s
-}
+func isZero(s string) bool { return s == "" || s == "0" }
 
 // Directory returns the datastore path of the VM's own directory, with a
 // trailing slash, for example [ds1] 6b9a…/; ok is false when the VM has none of
@@ -150,7 +142,7 @@ func (vm *VM) Addresses() []corev1.NodeAddress {
 	if !vm.Running() {
 		return nil
 	}
-	cfg, err := guestinfo.DecodeExecutor(guestinfo.FromOptionValues(vm.Keys))
+	cfg, err := guestinfo.DecodeExecutor(vm.Keys)
 	var found []string
 	if err == nil { // else the address of vSphere's tools is still worth having
 		for _, n := range cfg.Networks {

@@ -85,6 +85,14 @@ func FromOptionValues(options map[string]string) map[string]string {
 	return replaceValue(options, emptyOption, "")
 }
 
+// FromOptionValue is FromOptionValues for one value.
+func FromOptionValue(value string) string {
+	if value == emptyOption {
+		return ""
+	}
+	return value
+}
+
 func replaceValue(in map[string]string, old, replacement string) map[string]string {
 	out := make(map[string]string, len(in))
 	for key, value := range in {

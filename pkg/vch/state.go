@@ -18,17 +18,15 @@ import (
 func KeyProperty(key string) string { return "config.extraConfig[\"" + key + "\"]" }
 
 // KeyValue returns the text of an ExtraConfig key that was read by KeyProperty;
-// "" when the VM does not have it.
+// "" when the VM does not have it, or has it empty.
 func KeyValue(val types.AnyType) string {
 	switch o := val.(type) {
 	case types.OptionValue:
 		s, _ := o.Value.(string)
-		return s
+		return guestinfo.FromOptionValue(s)
 	case types.BaseOptionValue:
 		s, _ := o.GetOptionValue().Value.(string)
-		return s
-	case string:
-		return o
+		return guestinfo.FromOptionValue(s)
 	}
 	return ""
 }

@@ -186,11 +186,7 @@ func (c *call) shared() []string {
 }
 
 func (b *Backend) stop(ctx context.Context, c *call, vm *containervm.VM) error {
-	signal, err := containervm.StopSignal(c.spec.StopSignal)
-	if err != nil {
-		return err
-	}
-	return c.Stop(ctx, vm, signal, grace(c.spec))
+	return c.Stop(ctx, vm, c.spec.Signal(), grace(c.spec))
 }
 
 // ShutDownMachine implements spi.PluginSPI.
