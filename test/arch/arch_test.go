@@ -40,8 +40,10 @@ var layers = map[string][]string{
 	"pkg/spi/vsphere": {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/spi", "pkg/vcenter", "pkg/vch", "pkg/version"},
 
 	// What people and programs call.
-	"pkg/provider": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/version"},
-	"pkg/cli":      {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/spi/...", "pkg/vcenter", "pkg/vch", "pkg/version"},
+	"pkg/provider":              {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/version"},
+	"pkg/provider/cmi":          {"pkg/api/...", "pkg/errdefs", "pkg/provider", "pkg/version"},
+	"pkg/provider/providertest": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/spi/..."},
+	"pkg/cli":                   {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/spi/...", "pkg/vcenter", "pkg/vch", "pkg/version"},
 
 	// Programs put it together; only the simulator is a program made of test packages.
 	"cmd":        {"pkg/..."},
@@ -54,6 +56,8 @@ var layers = map[string][]string{
 var fences = map[string][]string{
 	"github.com/vmware/govmomi":                      {"pkg/vcenter", "pkg/vch", "pkg/containervm", "pkg/spi/vsphere", "pkg/cli", "cmd/vchsim", "test"},
 	"github.com/gardener/machine-controller-manager": {"pkg/provider", "cmd", "test"},
+	"google.golang.org/grpc":                         {"pkg/api/cmi", "pkg/provider/cmi", "cmd", "test"},
+	"github.com/grpc-ecosystem":                      {"pkg/provider/cmi", "cmd"},
 	"github.com/spf13/cobra":                         {"pkg/cli", "cmd"},
 	"github.com/onsi/ginkgo":                         {"pkg/provider", "test"},
 	"github.com/onsi/gomega":                         {"pkg/provider", "test"},
@@ -132,6 +136,10 @@ func TestTheTablesSayWhatTheyShould(t *testing.T) {
 		"nothing that ships is made of tests":     {dir: "pkg/cli", imports: module + "/test/vchsim"},
 		"but the simulator is":                    {dir: "cmd/vchsim", imports: module + "/test/vchsim", may: true},
 		"and no other program":                    {dir: "cmd/vchctl", imports: module + "/test/vchsim"},
+		"gRPC is for the CMI":                     {dir: "pkg/provider", imports: "google.golang.org/grpc/status"},
+		"and there it may be":                     {dir: "pkg/provider/cmi", imports: "google.golang.org/grpc/status", may: true},
+		"the CMI is no part of the driver":        {dir: "pkg/provider", imports: module + "/pkg/provider/cmi"},
+		"the CMI sees no backend":                 {dir: "pkg/provider/cmi", imports: module + "/pkg/spi/vsphere"},
 		"a new package needs a layer":             {dir: "pkg/brandnew", imports: module + "/pkg/errdefs"},
 		"a prefix ends at a slash":                {dir: "pkg/spi", imports: module + "/pkg/apis"},
 		"cobra is for commands":                   {dir: "pkg/spi/vsphere", imports: "github.com/spf13/cobra"},
