@@ -23,7 +23,7 @@ type Options struct {
 	// CallTimeout is how long a call may take, besides the time that the
 	// ProviderSpec grants a machine to start (startTimeoutSeconds, on top for
 	// InitializeMachine) and to stop (stopGracePeriodSeconds, on top for
-	// DeleteMachine). Default: DefaultCallTimeout.
+	// DeleteMachine and ShutDownMachine). Default: DefaultCallTimeout.
 	CallTimeout time.Duration
 	// Clock measures durations. Default: the real one.
 	Clock clock.PassiveClock
@@ -40,7 +40,7 @@ type MachinePlugin struct {
 	options Options
 }
 
-var _ driver.Driver = (*MachinePlugin)(nil)
+var _ Driver = (*MachinePlugin)(nil)
 
 // NewMachinePlugin returns the driver on top of s.
 func NewMachinePlugin(s spi.PluginSPI, options Options) *MachinePlugin {
@@ -106,6 +106,21 @@ func (p *MachinePlugin) DeleteMachine(ctx context.Context, req *driver.DeleteMac
 			return &driver.DeleteMachineResponse{LastKnownState: "Absent"}, nil
 		}
 		return &driver.DeleteMachineResponse{LastKnownState: "Deleted " + id}, nil
+	})
+}
+
+// ShutDownMachine stops the machine's VM and keeps it. Absent: NotFound.
+func (p *MachinePlugin) ShutDownMachine(ctx context.Context, req *ShutDownMachineRequest) (*ShutDownMachineResponse, error) {
+	var in input
+	if req != nil {
+		in = input{machine: req.Machine, class: req.MachineClass, secret: req.Secret}
+	}
+	return serve(ctx, p, opShutDown, in, func(ctx context.Context, c *call) (*ShutDownMachineResponse, error) {
+		id, err := p.SPI.ShutDownMachine(ctx, c.machine, c.providerID, c.spec, c.secret)
+		if err != nil {
+			return nil, err
+		}
+		return &ShutDownMachineResponse{LastKnownState: "Stopped " + id}, nil
 	})
 }
 

@@ -27,6 +27,7 @@ const (
 	opCreate     operation = "create_machine"
 	opInitialize operation = "initialize_machine"
 	opDelete     operation = "delete_machine"
+	opShutDown   operation = "shut_down_machine"
 	opStatus     operation = "get_machine_status"
 	opList       operation = "list_machine"
 	opVolumes    operation = "get_volume_ids"
@@ -93,7 +94,7 @@ func attempt[R any](ctx context.Context, p *MachinePlugin, op operation, in inpu
 		if cause := recover(); cause != nil {
 			var none R
 			response, err = none, errdefs.New(errdefs.Internal, "%s: panic: %v", op, cause)
-			klog.FromContext(ctx).Error(nil, "Panic in a call", "panic", clean(fmt.Sprint(cause), errdefs.Internal, in.secrets()), "stack", string(debug.Stack()))
+			klog.FromContext(ctx).Error(nil, "Panic in a call", "panic", clean(fmt.Sprint(cause), false, in.secrets()), "stack", string(debug.Stack()))
 		}
 	}()
 	c, err := check(op, in)
@@ -152,7 +153,7 @@ func (p *MachinePlugin) limit(op operation, spec *v1alpha1.ProviderSpec) time.Du
 	switch op {
 	case opInitialize:
 		extra = ptr.Deref(spec.StartTimeoutSeconds, 0)
-	case opDelete:
+	case opDelete, opShutDown:
 		extra = ptr.Deref(spec.StopGracePeriodSeconds, 0)
 	default:
 	}
@@ -162,5 +163,5 @@ func (p *MachinePlugin) limit(op operation, spec *v1alpha1.ProviderSpec) time.Du
 // toStatus turns an error into MCM's, as the outermost one.
 func toStatus(err error, secrets []string) *status.Status {
 	kind := errdefs.KindOf(err)
-	return status.New(codeOf(kind), clean(err.Error(), kind, secrets))
+	return status.New(codeOf(kind), clean(err.Error(), kind == errdefs.OutOfRange, secrets))
 }

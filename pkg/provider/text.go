@@ -19,7 +19,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 )
 
 const (
@@ -58,17 +57,17 @@ func phrases() []string {
 	}
 }
 
-// clean makes text fit for the message of a status of the kind. The result is one
-// line of UTF-8 that MCM's parser gives back as it is; cleaning it again
-// changes nothing.
-func clean(text string, kind errdefs.Kind, secrets []string) string {
+// clean makes text fit for the message of a status; outOfRange says that this is
+// its code. The result is one line of UTF-8 that MCM's parser gives back as it
+// is; cleaning it again changes nothing.
+func clean(text string, outOfRange bool, secrets []string) string {
 	text = oneLine(text)
 	for _, secret := range secrets {
 		text = strings.ReplaceAll(text, secret, redacted)
 	}
 	text = userinfo.ReplaceAllString(text, "$1")
 	text = bootstrapToken.ReplaceAllString(text, "$1."+redacted)
-	text = neutralize(text, kind)
+	text = neutralize(text, outOfRange)
 	text = clip(text)
 	return pairBrackets(text)
 }
@@ -95,11 +94,11 @@ func clip(text string) string {
 // neutralize takes away MCM's own words: its phrases lose their blanks, and
 // OutOfRange, which starts a collection of orphans, is spelled in another way
 // unless it is what the error says.
-func neutralize(text string, kind errdefs.Kind) string {
+func neutralize(text string, outOfRange bool) string {
 	for _, phrase := range phrases() {
 		text = strings.ReplaceAll(text, phrase, strings.ReplaceAll(phrase, " ", "_"))
 	}
-	if kind != errdefs.OutOfRange {
+	if !outOfRange {
 		text = strings.ReplaceAll(text, codes.OutOfRange.String(), "out_of_range")
 	}
 	return text
