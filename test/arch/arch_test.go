@@ -41,7 +41,7 @@ var layers = map[string][]string{
 
 	// What people and programs call.
 	"pkg/provider":              {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/version"},
-	"pkg/provider/cmi":          {"pkg/api/...", "pkg/errdefs", "pkg/provider", "pkg/version"},
+	"pkg/provider/cmi":          {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/version"},
 	"pkg/provider/providertest": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/spi/..."},
 	"pkg/cli":                   {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/spi/...", "pkg/vcenter", "pkg/vch", "pkg/version"},
 

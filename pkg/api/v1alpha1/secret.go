@@ -33,7 +33,9 @@ const (
 	MaxCABundleBytes   = 512 << 10
 )
 
-func connectionKeys() []string {
+// ConnectionKeys are the keys of the Secret that say where and as whom to connect.
+// They belong together: those of one Secret are never completed from another.
+func ConnectionKeys() []string {
 	return []string{SecretHost, SecretUsername, SecretPassword, SecretInsecure, SecretCABundle, SecretThumbprint}
 }
 

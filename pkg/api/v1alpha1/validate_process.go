@@ -137,7 +137,7 @@ func validateSecretKey(key string, path *field.Path) field.ErrorList {
 	if key == "" {
 		return field.ErrorList{field.Required(path, "")}
 	}
-	if slices.Contains(connectionKeys(), key) {
+	if slices.Contains(ConnectionKeys(), key) {
 		return field.ErrorList{field.Forbidden(path, "what opens vCenter is not given to machines")}
 	}
 	var errs field.ErrorList

@@ -1,0 +1,173 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package cmi
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-logr/logr"
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"k8s.io/klog/v2"
+
+	cmiv1 "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/cmi/v1"
+)
+
+// Verbosity of a server's log.
+const (
+	levelFailed  = 1
+	levelDone    = 2
+	levelStarted = 4
+	levelMessage = 6
+)
+
+// identityLimit is how long calls may take that do no work.
+const identityLimit = 10 * time.Second
+
+// unaryInterceptors are what every call goes through, the outermost first.
+func (s *Server) unaryInterceptors(metrics *grpcprom.ServerMetrics) []grpc.UnaryServerInterceptor {
+	return []grpc.UnaryServerInterceptor{
+		metrics.UnaryServerInterceptor(),
+		s.withLogger,
+		logging.UnaryServerInterceptor(logging.LoggerFunc(logCall), logOptions()...),
+		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(recovered)),
+		selector.UnaryServerInterceptor(withLimit, selector.MatchFunc(isNot(cmiv1.Machine_ServiceDesc.ServiceName))),
+		selector.UnaryServerInterceptor(s.admit, selector.MatchFunc(is(cmiv1.Machine_ServiceDesc.ServiceName))),
+	}
+}
+
+// streamInterceptors are for reflection and for those who watch the health.
+func (s *Server) streamInterceptors(metrics *grpcprom.ServerMetrics) []grpc.StreamServerInterceptor {
+	return []grpc.StreamServerInterceptor{
+		metrics.StreamServerInterceptor(),
+		recovery.StreamServerInterceptor(recovery.WithRecoveryHandlerContext(recovered)),
+		s.endWithServer,
+	}
+}
+
+func is(service string) func(context.Context, interceptors.CallMeta) bool {
+	return func(_ context.Context, c interceptors.CallMeta) bool { return c.Service == service }
+}
+
+func isNot(service string) func(context.Context, interceptors.CallMeta) bool {
+	return func(_ context.Context, c interceptors.CallMeta) bool { return c.Service != service }
+}
+
+// withLogger gives the call a logger that says which machine it is for.
+func (s *Server) withLogger(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	logger := s.options.Logger
+	if named, ok := req.(message); ok {
+		logger = logger.WithValues("machine", klog.KRef(first(ctx, keyNamespace, ""), named.GetMachineName()))
+	}
+	if class := first(ctx, keyClassName, ""); class != "" {
+		logger = logger.WithValues("machineClass", class)
+	}
+	return handler(klog.NewContext(ctx, logger), req)
+}
+
+func logOptions() []logging.Option {
+	return []logging.Option{
+		logging.WithLogOnEvents(logging.StartCall, logging.FinishCall, logging.PayloadReceived, logging.PayloadSent),
+		logging.WithDurationField(logging.DurationToDurationField),
+		logging.WithDisableLoggingFields(logging.SystemTag[0], logging.ComponentFieldKey, logging.MethodTypeFieldKey, "grpc.start_time", "grpc.request.deadline"),
+		logging.WithLevels(func(code codes.Code) logging.Level {
+			if code == codes.OK {
+				return logging.LevelInfo
+			}
+			return logging.LevelWarn
+		}),
+	}
+}
+
+// logCall writes what the logging interceptor says into the call's logger. Messages
+// lose their secrets first; and nothing is an error of the log, since all errors
+// are the client's to handle.
+func logCall(ctx context.Context, level logging.Level, text string, fields ...any) {
+	logger := logr.FromContextOrDiscard(ctx)
+	verbosity := levelStarted
+	switch {
+	case text == "finished call" && level == logging.LevelInfo:
+		verbosity = levelDone
+	case text == "finished call":
+		verbosity = levelFailed
+	}
+	values := make([]any, 0, len(fields))
+	for _, field := range fields {
+		if m, ok := field.(proto.Message); ok {
+			verbosity = levelMessage
+			if !logger.V(verbosity).Enabled() {
+				return
+			}
+			field = Redact(m)
+		}
+		values = append(values, field)
+	}
+	logger.V(verbosity).Info(text, values...)
+}
+
+// recovered turns a panic of the server into an error. One of the driver does not
+// come here: the driver turns it into an error by itself. Its value is not for
+// the client, for who knows what is in it.
+func recovered(ctx context.Context, cause any) error {
+	logr.FromContextOrDiscard(ctx).Error(nil, "Panic in a call", "panic", fmt.Sprintf("%T", cause), "stack", string(debug.Stack()))
+	return refusal(codes.Internal, "panic in the driver's server; its log has the stack")
+}
+
+// withLimit ends calls that do no work after a while.
+func withLimit(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, identityLimit)
+	defer cancel()
+	return handler(ctx, req)
+}
+
+// admit lets a call of the service Machine through the gate, with a limit of time.
+func (s *Server) admit(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	extent := extentOf(req, first(ctx, keyNamespace, ""), s.options.CallTimeout)
+	name := ""
+	if named, ok := req.(message); ok {
+		name = named.GetMachineName()
+	}
+	leave, err := s.gate.enter(path.Base(info.FullMethod), extent.machine, name)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, extent.limit)
+	defer cancel()
+	return handler(ctx, req)
+}
+
+// endWithServer ends a stream when the server stops: a client that watches the
+// health for ever would hold the end up.
+func (s *Server) endWithServer(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-s.stopped:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return handler(srv, endingStream{stream, ctx})
+}
+
+// endingStream is a stream with another context.
+type endingStream struct {
+	grpc.ServerStream
+
+	ctx context.Context //nolint:containedctx // grpc.ServerStream is made so
+}
+
+func (s endingStream) Context() context.Context { return s.ctx }
