@@ -24,7 +24,7 @@ const (
 type cost struct{ create, status, list, remove int }
 
 // measure counts the calls of one machine's life among machines others.
-func (w *world) measure(machines int) cost {
+func (w site) measure(machines int) cost {
 	w.Helper()
 	s, spec, secret := w.SPI(), w.Spec(), w.Secret()
 	var group errgroup.Group
@@ -44,11 +44,11 @@ func (w *world) measure(machines int) cost {
 	var c cost
 	count := func(to *int, what string, call func() error) {
 		w.Helper()
-		w.steps.take()
+		w.TakeCalls()
 		if err := call(); err != nil {
 			w.Fatalf("%s: %v", what, err)
 		}
-		total, calls := w.steps.take()
+		total, calls := w.TakeCalls()
 		*to += total
 		w.Logf("%s: %d calls %v", what, total, calls)
 		if calls["Login"] != 0 {
@@ -83,8 +83,8 @@ func (w *world) measure(machines int) cost {
 
 func TestCallsStayWithinTheBudgetAndDoNotGrowWithTheInventory(t *testing.T) {
 	t.Parallel()
-	small := newWorld(t, vchsim.Options{}).measure(0)
-	w := newWorld(t, vchsim.Options{OtherVMs: 5000})
+	small := newSite(t, vchsim.Options{}).measure(0)
+	w := newSite(t, vchsim.Options{OtherVMs: 5000})
 	large := w.measure(500)
 	for name, n := range map[string][3]int{
 		"Create and Initialize": {small.create, large.create, budgetCreate},
@@ -96,7 +96,7 @@ func TestCallsStayWithinTheBudgetAndDoNotGrowWithTheInventory(t *testing.T) {
 			t.Errorf("%s: %d calls, %d with 5,000 other VMs and 500 machines; the budget is %d", name, n[0], n[1], n[2])
 		}
 	}
-	if got := w.sim.Logins(); got != 2 { // the test's own client is one
+	if got := w.Sim.Logins(); got != 2 { // the test's own client is one
 		t.Errorf("%d logins, want one for the backend", got-1)
 	}
 }
@@ -104,19 +104,19 @@ func TestCallsStayWithinTheBudgetAndDoNotGrowWithTheInventory(t *testing.T) {
 func TestAStatusReadsNoMoreBytesInALargeInventory(t *testing.T) {
 	t.Parallel()
 	bytes := func(others int) int64 {
-		w := newWorld(t, vchsim.Options{OtherVMs: others})
+		w := newSite(t, vchsim.Options{OtherVMs: others})
 		s, spec, secret := w.SPI(), w.Spec(), w.Secret()
 		if _, err := s.CreateMachine(t.Context(), "machine-x", spec, secret); err != nil {
 			t.Fatal(err)
 		}
-		before := w.sim.BytesSent()
+		before := w.Sim.BytesSent()
 		if _, _, err := s.GetMachineStatus(t.Context(), "machine-x", "", spec, secret); err == nil {
 			t.Fatal("a machine that was not started has a status")
 		}
 		if _, err := s.ListMachines(t.Context(), spec, secret); err != nil {
 			t.Fatal(err)
 		}
-		return w.sim.BytesSent() - before
+		return w.Sim.BytesSent() - before
 	}
 	small, large := bytes(0), bytes(5000)
 	t.Logf("%d bytes, %d with 5,000 other VMs", small, large)

@@ -8,16 +8,17 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/spitest"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/world"
 )
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	spitest.Run(t, func(t *testing.T) spitest.Harness { return newWorld(t, vchsim.Options{}) })
+	spitest.Run(t, func(t *testing.T) spitest.Harness { return world.New(t, vchsim.Options{}) })
 }
 
 // Tests whose name ends in UnderFaults cost minutes of CPU; one call after the other,
 // they give the race detector nothing to find, so hack/test.sh runs them without.
 func TestConformanceUnderFaults(t *testing.T) {
 	t.Parallel()
-	spitest.RunFaults(t, func(t *testing.T) spitest.Harness { return newWorld(t, vchsim.Options{}) })
+	spitest.RunFaults(t, func(t *testing.T) spitest.Harness { return world.New(t, vchsim.Options{}) })
 }

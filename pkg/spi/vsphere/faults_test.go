@@ -64,8 +64,8 @@ func (l *logs) context(ctx context.Context) context.Context {
 }
 
 // operations are what machine-controller-manager asks for, in order.
-func (w *world) operations(ctx context.Context, machine string) []func() error {
-	s, spec, secret := w.SPI(), w.Spec(), &corev1.Secret{Data: w.sim.Secret()}
+func (w site) operations(ctx context.Context, machine string) []func() error {
+	s, spec, secret := w.SPI(), w.Spec(), &corev1.Secret{Data: w.Sim.Secret()}
 	secret.Data[v1alpha1.SecretUserData] = []byte("token: " + plantedToken)
 	return []func() error{
 		func() error { _, err := s.CreateMachine(ctx, machine, spec, secret); return err },
@@ -78,15 +78,15 @@ func (w *world) operations(ctx context.Context, machine string) []func() error {
 }
 
 // methodsOf returns the vSphere methods that each operation calls.
-func (w *world) methodsOf(ctx context.Context) [][]string {
+func (w site) methodsOf(ctx context.Context) [][]string {
 	w.Helper()
 	var out [][]string
 	for i, op := range w.operations(ctx, "scout") {
-		w.steps.take()
+		w.TakeCalls()
 		if err := op(); err != nil {
 			w.Fatalf("operation %d without any fault: %v", i, err)
 		}
-		_, calls := w.steps.take()
+		_, calls := w.TakeCalls()
 		out = append(out, slices.Sorted(maps.Keys(calls)))
 	}
 	return out
@@ -104,15 +104,15 @@ func TestEachKindOfFaultKeepsItsMeaningUnderFaults(t *testing.T) {
 			}
 			var l logs
 			ctx := l.context(t.Context())
-			w := newWorld(t, vchsim.Options{Password: plantedPassword})
+			w := newSite(t, vchsim.Options{Password: plantedPassword})
 			seen := ""
 			for i, methods := range w.methodsOf(ctx) {
 				for _, method := range methods {
 					for _, k := range []string{kind, "task:" + kind} {
-						if w.sim.SetFault(vchsim.FaultRule{Method: method, Kind: k, Count: 1}) != nil {
+						if w.Sim.SetFault(vchsim.FaultRule{Method: method, Kind: k, Count: 1}) != nil {
 							continue // not a method with a task, or not a fault of tasks
 						}
-						w.sim.ClearFaults()
+						w.Sim.ClearFaults()
 						seen += w.strike(ctx, i, vchsim.FaultRule{Method: method, Kind: k, Count: 1}, want)
 					}
 				}
@@ -136,7 +136,7 @@ func TestEachKindOfFaultKeepsItsMeaningUnderFaults(t *testing.T) {
 
 // strike brings a machine to operation i, lets the rule strike there, and takes
 // the machine away again. It returns the text of the error.
-func (w *world) strike(ctx context.Context, i int, rule vchsim.FaultRule, want errdefs.Kind) (text string) {
+func (w site) strike(ctx context.Context, i int, rule vchsim.FaultRule, want errdefs.Kind) (text string) {
 	w.Helper()
 	const machine = "struck"
 	ops := w.operations(ctx, machine)
@@ -145,12 +145,12 @@ func (w *world) strike(ctx context.Context, i int, rule vchsim.FaultRule, want e
 			w.Fatal(err)
 		}
 	}
-	if err := w.sim.SetFault(rule); err != nil {
+	if err := w.Sim.SetFault(rule); err != nil {
 		w.Fatal(err)
 	}
 	err := ops[i]()
-	w.sim.ClearFaults()
-	w.settle()
+	w.Sim.ClearFaults()
+	w.Settle()
 	if err != nil {
 		text = err.Error() + "\n"
 		if got := errdefs.KindOf(err); got != want {

@@ -23,38 +23,12 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/world"
 )
-
-// start makes a machine and starts it.
-func (w *world) start(name string) (providerID string) {
-	w.Helper()
-	if _, err := w.SPI().CreateMachine(w.Context(), name, w.Spec(), w.Secret()); err != nil {
-		w.Fatal(err)
-	}
-	id, addresses, err := w.SPI().InitializeMachine(w.Context(), name, "", w.Spec(), w.Secret())
-	if err != nil {
-		w.Fatal(err)
-	}
-	if len(addresses) == 0 {
-		w.Errorf("machine %s has no address", name)
-	}
-	return id
-}
-
-func (w *world) vmOf(name string) *object.VirtualMachine {
-	w.Helper()
-	for ref, vm := range w.vms() {
-		if m, ok := markOf(vm); ok && m.Machine == name && !w.foreign[ref] {
-			return object.NewVirtualMachine(w.admin, ref)
-		}
-	}
-	w.Fatalf("machine %s has no VM", name)
-	return nil
-}
 
 func TestFiftyAtOnceLoseNothingAndShareOneSession(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	s, spec, secret := w.SPI(), w.Spec(), w.Secret()
 	const n = 50
 	var group errgroup.Group
@@ -98,16 +72,16 @@ func TestFiftyAtOnceLoseNothingAndShareOneSession(t *testing.T) {
 	if left := append(w.Leftovers(), fmt.Sprint(w.Machines())); len(left) != 1 || left[0] != "[]" {
 		t.Errorf("left: %v", left)
 	}
-	if got := w.sim.Logins(); got != 2 { // one is the test's own
+	if got := w.Sim.Logins(); got != 2 { // one is the test's own
 		t.Errorf("%d logins, want one", got-1)
 	}
 }
 
 func TestTheIdentitySurvivesRenameAndMove(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	id := w.start("machine-x")
-	task, err := w.vmOf("machine-x").Rename(t.Context(), "somebody renamed this")
+	task, err := w.VMOf("machine-x").Rename(t.Context(), "somebody renamed this")
 	if err == nil {
 		err = task.Wait(t.Context())
 	}
@@ -130,9 +104,9 @@ func TestTheIdentitySurvivesRenameAndMove(t *testing.T) {
 
 func TestAVMOutsideTheVCHIsForeignEvenWithOurMark(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	id := w.start("machine-x")
-	task, err := object.NewFolder(w.admin, w.rootFolder()).MoveInto(t.Context(), []types.ManagedObjectReference{w.vmOf("machine-x").Reference()})
+	task, err := object.NewFolder(w.Admin, w.RootFolder()).MoveInto(t.Context(), []types.ManagedObjectReference{w.VMOf("machine-x").Reference()})
 	if err == nil {
 		err = task.Wait(t.Context())
 	}
@@ -152,7 +126,7 @@ func TestAVMOutsideTheVCHIsForeignEvenWithOurMark(t *testing.T) {
 
 func TestTheImageDiskSurvivesItsMachines(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	w.start("machine-1")
 	w.start("machine-2")
 	if _, err := w.SPI().DeleteMachine(t.Context(), "machine-1", "", w.Spec(), w.Secret()); err != nil {
@@ -160,7 +134,7 @@ func TestTheImageDiskSurvivesItsMachines(t *testing.T) {
 	}
 	w.start("machine-3") // needs the image disk
 	// The simulator does as vCenter: a VM destroyed with its disks takes the parents along.
-	vm := w.vmOf("machine-2")
+	vm := w.VMOf("machine-2")
 	task, err := vm.PowerOff(t.Context())
 	if err == nil {
 		err = task.Wait(t.Context())
@@ -180,9 +154,9 @@ func TestTheImageDiskSurvivesItsMachines(t *testing.T) {
 
 func TestAVCHThatIsBeingUpgradedPostponesChanges(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	id := w.start("machine-x")
-	w.sim.ApplianceSetUpdateInProgress(true)
+	w.Sim.ApplianceSetUpdateInProgress(true)
 	s, spec, secret := w.SPI(), w.Spec(), w.Secret()
 	_, createErr := s.CreateMachine(t.Context(), "machine-y", spec, secret)
 	_, deleteErr := s.DeleteMachine(t.Context(), "machine-x", id, spec, secret)
@@ -195,7 +169,7 @@ func TestAVCHThatIsBeingUpgradedPostponesChanges(t *testing.T) {
 	if _, _, err := s.GetMachineStatus(t.Context(), "machine-x", id, spec, secret); err != nil {
 		t.Errorf("status = %v: reading does no harm", err)
 	}
-	w.sim.ApplianceSetUpdateInProgress(false)
+	w.Sim.ApplianceSetUpdateInProgress(false)
 	if _, err := s.CreateMachine(t.Context(), "machine-y", spec, secret); err != nil {
 		t.Errorf("create afterwards: %v", err)
 	}
@@ -203,11 +177,11 @@ func TestAVCHThatIsBeingUpgradedPostponesChanges(t *testing.T) {
 
 func TestAChangeBySomebodyElseIsMetByAFreshRead(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	w.start("machine-x")
 	for _, kind := range []string{"ConcurrentAccess", "task:ConcurrentAccess", "InvalidState", "TaskInProgress"} {
-		w.sim.ClearFaults()
-		if err := w.sim.SetFault(vchsim.FaultRule{Method: "ReconfigVM_Task", Kind: kind, Count: 1}); err != nil {
+		w.Sim.ClearFaults()
+		if err := w.Sim.SetFault(vchsim.FaultRule{Method: "ReconfigVM_Task", Kind: kind, Count: 1}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.SPI().ShutDownMachine(t.Context(), "machine-x", "", w.Spec(), w.Secret()); err != nil {
@@ -221,17 +195,16 @@ func TestAChangeBySomebodyElseIsMetByAFreshRead(t *testing.T) {
 
 func TestAForeignVMOfTheMachinesDisplayNameStopsCreateAndDelete(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	id, err := identity.New(w.VCH(), vchsim.Cluster, "machine-x")
 	if err != nil {
 		t.Fatal(err)
 	}
 	spec := types.VirtualMachineConfigSpec{
-		Name:  containervm.DisplayName(w.host.NameConvention, "machine-x", id.ContainerID),
+		Name:  containervm.DisplayName(w.Host.NameConvention, "machine-x", id.ContainerID),
 		Files: &types.VirtualMachineFileInfo{VmPathName: "[" + vchsim.Datastore + "]"},
 	}
-	ref := w.createVM(w.host.Folder, &spec)
-	w.foreign[ref] = true
+	w.PlantVM(&spec)
 	before := w.Foreigners()
 	if _, err := w.SPI().CreateMachine(t.Context(), "machine-x", w.Spec(), w.Secret()); !errdefs.Is(err, errdefs.AlreadyExists) {
 		t.Errorf("create = %v, want AlreadyExists", err)
@@ -246,7 +219,7 @@ func TestAForeignVMOfTheMachinesDisplayNameStopsCreateAndDelete(t *testing.T) {
 
 func TestAVCHThatIsNotThereIsNeverNotFound(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	{
 		spec := w.Spec()
 		spec.VCH.Name = "no-such-vch"
@@ -266,9 +239,9 @@ func TestAVCHThatIsNotThereIsNeverNotFound(t *testing.T) {
 
 func TestVICCanReadOurVMs(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	w.start("machine-x")
-	vm := w.vms()[w.vmOf("machine-x").Reference()]
+	vm := w.VMs()[w.VMOf("machine-x").Reference()]
 	cfg, err := guestinfo.DecodeExecutor(guestinfo.FromOptionValues(vch.Keys(vm.Config.ExtraConfig)))
 	if err != nil {
 		t.Fatal(err)
@@ -314,9 +287,9 @@ func hangingVCenter(t *testing.T) (host string) {
 
 func TestEveryCallEndsWithAVCenterThatHangs(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	const limit = 300 * time.Millisecond
-	s := vsphere.New(vsphere.Options{Pool: w.pool(nil), HostKey: hostKey, Limits: vsphere.Limits{Read: limit, Change: limit}})
+	s := vsphere.New(vsphere.Options{Pool: w.Pool(), HostKey: world.HostKey, Limits: vsphere.Limits{Read: limit, Change: limit}})
 	secret, spec := w.Secret(), w.Spec()
 	secret.Data[v1alpha1.SecretHost] = []byte(hangingVCenter(t))
 	spec.StartTimeoutSeconds, spec.StopGracePeriodSeconds = ptr.To[int64](0), ptr.To[int64](0)
@@ -336,7 +309,7 @@ func TestEveryCallEndsWithAVCenterThatHangs(t *testing.T) {
 
 func TestAChangedSecretTakesEffectAtTheNextCall(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	w.start("machine-x")
 	wrong := w.Secret()
 	wrong.Data[v1alpha1.SecretPassword] = []byte("rotated away")
@@ -350,7 +323,7 @@ func TestAChangedSecretTakesEffectAtTheNextCall(t *testing.T) {
 
 func TestADirectoryThatHoldsWhatIsSharedIsNotDeleted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	w.start("machine-x")
 	id, err := identity.New(w.VCH(), vchsim.Cluster, "machine-x")
 	if err != nil {
@@ -375,16 +348,16 @@ func TestADirectoryThatHoldsWhatIsSharedIsNotDeleted(t *testing.T) {
 
 func TestTheWordsOfAnEarlierStartAreNotTakenForAnAnswer(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{})
+	w := newSite(t, vchsim.Options{})
 	if _, err := w.SPI().CreateMachine(t.Context(), "machine-x", w.Spec(), w.Secret()); err != nil {
 		t.Fatal(err)
 	}
-	w.sim.SetGuest(vchsim.GuestOptions{Fail: "words of the first start"})
+	w.Sim.SetGuest(vchsim.GuestOptions{Fail: "words of the first start"})
 	if _, _, err := w.SPI().InitializeMachine(t.Context(), "machine-x", "", w.Spec(), w.Secret()); !errdefs.Is(err, errdefs.Internal) {
 		t.Fatalf("a start that fails = %v", err)
 	}
 	// Slow enough for the wait to see what is there before the guest says anything.
-	w.sim.SetGuest(vchsim.GuestOptions{Delay: 500 * time.Millisecond})
+	w.Sim.SetGuest(vchsim.GuestOptions{Delay: 500 * time.Millisecond})
 	if _, _, err := w.SPI().InitializeMachine(t.Context(), "machine-x", "", w.Spec(), w.Secret()); err != nil {
 		t.Errorf("the next start = %v", err)
 	}
@@ -403,19 +376,19 @@ func TestAMachineIsStoppedAsHardAsItNeeds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, vchsim.Options{})
-			w.sim.SetGuest(tc.guest)
+			w := newSite(t, vchsim.Options{})
+			w.Sim.SetGuest(tc.guest)
 			w.start("machine-x")
 			spec := w.Spec()
 			spec.StopGracePeriodSeconds = ptr.To[int64](2)
 			if tc.programs == 0 {
 				spec.StopGracePeriodSeconds = ptr.To[int64](0)
 			}
-			w.steps.take()
+			w.TakeCalls()
 			if _, err := w.SPI().DeleteMachine(t.Context(), "machine-x", "", spec, w.Secret()); err != nil {
 				t.Fatal(err)
 			}
-			_, calls := w.steps.take()
+			_, calls := w.TakeCalls()
 			if calls["StartProgramInGuest"] != tc.programs || calls["PowerOffVM_Task"] != tc.powerOff {
 				t.Errorf("calls = %v, want %d programs and %d power-offs", calls, tc.programs, tc.powerOff)
 			}
@@ -428,8 +401,8 @@ func TestAMachineIsStoppedAsHardAsItNeeds(t *testing.T) {
 
 func TestAVCHWithoutAFolderOfItsOwnKnowsItsMachinesByThePool(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{OtherVMs: 20})
-	task, err := object.NewFolder(w.admin, w.rootFolder()).MoveInto(t.Context(), []types.ManagedObjectReference{w.sim.ApplianceRef()})
+	w := newSite(t, vchsim.Options{OtherVMs: 20})
+	task, err := object.NewFolder(w.Admin, w.RootFolder()).MoveInto(t.Context(), []types.ManagedObjectReference{w.Sim.ApplianceRef()})
 	if err == nil {
 		err = task.Wait(t.Context())
 	}
@@ -437,7 +410,7 @@ func TestAVCHWithoutAFolderOfItsOwnKnowsItsMachinesByThePool(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The empty folder has the VCH's name, which is in the way of the look-up.
-	if task, err = object.NewFolder(w.admin, w.host.Folder).Rename(t.Context(), "former"); err == nil {
+	if task, err = object.NewFolder(w.Admin, w.Host.Folder).Rename(t.Context(), "former"); err == nil {
 		err = task.Wait(t.Context())
 	}
 	if err != nil {
@@ -448,7 +421,7 @@ func TestAVCHWithoutAFolderOfItsOwnKnowsItsMachinesByThePool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if parent := w.vms()[w.vmOf("machine-x").Reference()].Parent; *parent != w.rootFolder() {
+	if parent := w.VMs()[w.VMOf("machine-x").Reference()].Parent; *parent != w.RootFolder() {
 		t.Errorf("the VM stands in %s", parent)
 	}
 	if _, _, err := s.InitializeMachine(t.Context(), "machine-x", id, spec, secret); err != nil {
@@ -467,7 +440,7 @@ func TestAVCHWithoutAFolderOfItsOwnKnowsItsMachinesByThePool(t *testing.T) {
 
 func TestOnVSANAMachineLivesAndLeavesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{VSAN: true})
+	w := newSite(t, vchsim.Options{VSAN: true})
 	w.start("machine-x")
 	w.start("machine-y")
 	if _, err := w.SPI().DeleteMachine(t.Context(), "machine-x", "", w.Spec(), w.Secret()); err != nil {
