@@ -4,6 +4,8 @@
 // Command machine-controller is machine-controller-manager's machine controller
 // with the driver for Virtual Container Hosts. It takes MCM's own flags and a few
 // for vCenter, and works with a target cluster and with --target-kubeconfig=none.
+// With --cmi-endpoint the driver is another process, vch-driver, and this one
+// never talks to vCenter.
 //
 // MCM's controller never returns and knows no graceful end
 // (pkg/util/provider/app/app.go). On SIGTERM or SIGINT this command logs its
@@ -21,11 +23,11 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	_ "github.com/gardener/machine-controller-manager/pkg/util/client/metrics/prometheus" // registers metrics of the Kubernetes client
 	"github.com/gardener/machine-controller-manager/pkg/util/provider/app"
 	"github.com/gardener/machine-controller-manager/pkg/util/provider/app/options"
+	"github.com/gardener/machine-controller-manager/pkg/util/provider/driver"
 	_ "github.com/gardener/machine-controller-manager/pkg/util/reflector/prometheus" // registers metrics of reflectors
 	_ "github.com/gardener/machine-controller-manager/pkg/util/workqueue/prometheus" // registers metrics of work queues
 	"github.com/spf13/pflag"
@@ -33,14 +35,9 @@ import (
 	"k8s.io/component-base/logs"
 	"k8s.io/klog/v2"
 
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/provider"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/vsphere"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/cmd/internal/backend"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
 )
-
-// logoutTimeout is how long the logout at the end may take; a Pod has 30 seconds.
-const logoutTimeout = 10 * time.Second
 
 func main() {
 	if err := run(context.Background(), os.Args[1:], os.Stdout); err != nil {
@@ -51,11 +48,10 @@ func main() {
 
 // settings are the flags.
 type settings struct {
-	server        *options.MCServer
-	version       bool
-	maxConcurrent int
-	requestLimit  time.Duration
-	callLimit     time.Duration
+	server  *options.MCServer
+	version bool
+	backend backend.Flags
+	cmi     plugin
 }
 
 func (s *settings) flags() *pflag.FlagSet {
@@ -64,25 +60,19 @@ func (s *settings) flags() *pflag.FlagSet {
 	s.server = options.NewMCServer()
 	s.server.AddFlags(fs)
 	fs.BoolVar(&s.version, "version", false, "Print the version and exit.")
-	fs.IntVar(&s.maxConcurrent, "vcenter-max-concurrent-requests", 32, "Number of requests that may be under way at the same time in one vCenter session.")
-	fs.DurationVar(&s.requestLimit, "vcenter-request-timeout", time.Minute, "Timeout of a single request to vCenter.")
-	fs.DurationVar(&s.callLimit, "driver-call-timeout", provider.DefaultCallTimeout,
-		"Timeout of a call of the driver, besides the time that the ProviderSpec grants a machine to start and to stop.")
+	s.backend.AddTo(fs)
+	s.cmi.addTo(fs)
 	return fs
 }
 
-func (s *settings) validate(arguments []string) error {
-	switch {
-	case len(arguments) > 0:
-		return fmt.Errorf("unexpected arguments %q: there are only flags", arguments)
-	case s.maxConcurrent < 1:
-		return fmt.Errorf("--vcenter-max-concurrent-requests must be at least 1, got %d", s.maxConcurrent)
-	case s.requestLimit <= 0:
-		return fmt.Errorf("--vcenter-request-timeout must be greater than 0, got %s", s.requestLimit)
-	case s.callLimit <= 0:
-		return fmt.Errorf("--driver-call-timeout must be greater than 0, got %s", s.callLimit)
+func (s *settings) validate(fs *pflag.FlagSet) error {
+	if fs.NArg() > 0 {
+		return fmt.Errorf("unexpected arguments %q: there are only flags", fs.Args())
 	}
-	return nil
+	if err := s.backend.Validate(); err != nil {
+		return err
+	}
+	return s.cmi.validate(fs)
 }
 
 func run(ctx context.Context, args []string, stdout io.Writer) error {
@@ -98,10 +88,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		_, err := fmt.Fprintln(stdout, version.String())
 		return err
 	}
-	if err := s.validate(fs.Args()); err != nil {
+	if err := s.validate(fs); err != nil {
 		return err
 	}
 	logs.InitLogs()
+	klog.EnableContextualLogging(true) // InitLogs turns off that lines say for which machine they are
 	defer logs.FlushLogs()
 	return serve(ctx, s)
 }
@@ -113,26 +104,36 @@ func serve(ctx context.Context, s settings) error {
 	logger := klog.FromContext(ctx)
 	logger.Info("Starting", "version", version.Version())
 
-	pool := vcenter.NewPool(vcenter.Options{
-		MaxConcurrent: s.maxConcurrent, CallTimeout: s.requestLimit, Observer: provider.ObserveRequest,
-	})
+	d, end, err := s.driver(ctx)
+	switch {
+	case ctx.Err() != nil: // a signal ended the wait for the driver
+		return nil
+	case err != nil:
+		return err
+	}
 	defer func() {
-		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
-		defer cancel()
-		if err := pool.Close(ending); err != nil {
-			logger.Error(err, "Sessions are left to vCenter's time-out")
+		if err := end(ctx); err != nil {
+			logger.Error(err, "The driver has not ended in order")
 		}
 	}()
-	plugin := provider.NewMachinePlugin(vsphere.New(vsphere.Options{Pool: pool}), provider.Options{CallTimeout: s.callLimit})
 
 	ended := make(chan error, 1)
-	go func() { ended <- app.Run(s.server, plugin) }()
+	go func() { ended <- app.Run(s.server, d) }()
 	select {
 	case err := <-ended:
 		return err
 	case <-ctx.Done():
 		stop() // a second signal ends the process
-		logger.Info("Signal received, logging out of vCenter")
+		logger.Info("Signal received, ending the driver")
 		return nil
 	}
+}
+
+// driver is the one of this process or, if the flags say so, of another one.
+func (s *settings) driver(ctx context.Context) (d driver.Driver, end func(context.Context) error, err error) {
+	if s.cmi.endpoint != "" {
+		return s.cmi.driver(ctx, s.backend.CallTimeout)
+	}
+	d, end = s.backend.Driver()
+	return d, end, nil
 }
