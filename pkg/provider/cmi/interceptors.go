@@ -10,7 +10,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/go-logr/logr"
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
@@ -31,6 +30,9 @@ const (
 	levelStarted = 4
 	levelMessage = 6
 )
+
+// finishedCall is what the logging interceptor says at a call's end.
+const finishedCall = "finished call"
 
 // identityLimit is how long calls may take that do no work.
 const identityLimit = 10 * time.Second
@@ -80,7 +82,7 @@ func logOptions() []logging.Option {
 	return []logging.Option{
 		logging.WithLogOnEvents(logging.StartCall, logging.FinishCall, logging.PayloadReceived, logging.PayloadSent),
 		logging.WithDurationField(logging.DurationToDurationField),
-		logging.WithDisableLoggingFields(logging.SystemTag[0], logging.ComponentFieldKey, logging.MethodTypeFieldKey, "grpc.start_time", "grpc.request.deadline"),
+		logging.WithDisableLoggingFields(logging.SystemTag[0], logging.ComponentFieldKey, logging.MethodTypeFieldKey),
 		logging.WithLevels(func(code codes.Code) logging.Level {
 			if code == codes.OK {
 				return logging.LevelInfo
@@ -92,26 +94,34 @@ func logOptions() []logging.Option {
 
 // logCall writes what the logging interceptor says into the call's logger. Messages
 // lose their secrets first; and nothing is an error of the log, since all errors
-// are the client's to handle.
+// are the client's to handle. Probes come every few seconds, so calls that are
+// not of the service Machine say little.
 func logCall(ctx context.Context, level logging.Level, text string, fields ...any) {
-	logger := logr.FromContextOrDiscard(ctx)
+	logger := klog.FromContext(ctx)
 	verbosity := levelStarted
 	switch {
-	case text == "finished call" && level == logging.LevelInfo:
+	case text != finishedCall:
+	case level == logging.LevelInfo:
 		verbosity = levelDone
-	case text == "finished call":
+	default:
 		verbosity = levelFailed
 	}
 	values := make([]any, 0, len(fields))
-	for _, field := range fields {
-		if m, ok := field.(proto.Message); ok {
+	for pairs := logging.Fields(fields).Iterator(); pairs.Next(); {
+		key, value := pairs.At()
+		switch m, isMessage := value.(proto.Message); {
+		case key == "grpc.start_time" || key == "grpc.request.deadline":
+			continue // the line has a time, and who sets no deadline does not care
+		case key == logging.ServiceFieldKey && value != cmiv1.Machine_ServiceDesc.ServiceName:
+			verbosity = max(verbosity, levelStarted)
+		case isMessage:
 			verbosity = levelMessage
 			if !logger.V(verbosity).Enabled() {
 				return
 			}
-			field = Redact(m)
+			value = Redact(m)
 		}
-		values = append(values, field)
+		values = append(values, key, value)
 	}
 	logger.V(verbosity).Info(text, values...)
 }
@@ -120,7 +130,7 @@ func logCall(ctx context.Context, level logging.Level, text string, fields ...an
 // come here: the driver turns it into an error by itself. Its value is not for
 // the client, for who knows what is in it.
 func recovered(ctx context.Context, cause any) error {
-	logr.FromContextOrDiscard(ctx).Error(nil, "Panic in a call", "panic", fmt.Sprintf("%T", cause), "stack", string(debug.Stack()))
+	klog.FromContext(ctx).Error(nil, "Panic in a call", "panic", fmt.Sprintf("%T", cause), "stack", string(debug.Stack()))
 	return refusal(codes.Internal, "panic in the driver's server; its log has the stack")
 }
 
