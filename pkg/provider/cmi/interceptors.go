@@ -23,16 +23,12 @@ import (
 	cmiv1 "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/cmi/v1"
 )
 
-// Verbosity of a server's log.
+// Verbosity of a server's log. The driver has a line for each call at V(2) itself.
 const (
 	levelFailed  = 1
-	levelDone    = 2
-	levelStarted = 4
+	levelCall    = 4
 	levelMessage = 6
 )
-
-// finishedCall is what the logging interceptor says at a call's end.
-const finishedCall = "finished call"
 
 // identityLimit is how long calls may take that do no work.
 const identityLimit = 10 * time.Second
@@ -66,16 +62,18 @@ func isNot(service string) func(context.Context, interceptors.CallMeta) bool {
 	return func(_ context.Context, c interceptors.CallMeta) bool { return c.Service != service }
 }
 
-// withLogger gives the call a logger that says which machine it is for.
+// withLogger gives the call a logger and the log of calls the machine's name. The
+// driver adds that to its own lines by itself.
 func (s *Server) withLogger(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	logger := s.options.Logger
-	if named, ok := req.(message); ok {
-		logger = logger.WithValues("machine", klog.KRef(first(ctx, keyNamespace, ""), named.GetMachineName()))
-	}
 	if class := first(ctx, keyClassName, ""); class != "" {
 		logger = logger.WithValues("machineClass", class)
 	}
-	return handler(klog.NewContext(ctx, logger), req)
+	ctx = klog.NewContext(ctx, logger)
+	if named, ok := req.(message); ok {
+		ctx = logging.InjectFields(ctx, logging.Fields{"machine", klog.KRef(first(ctx, keyNamespace, ""), named.GetMachineName()).String()})
+	}
+	return handler(ctx, req)
 }
 
 func logOptions() []logging.Option {
@@ -98,12 +96,8 @@ func logOptions() []logging.Option {
 // not of the service Machine say little.
 func logCall(ctx context.Context, level logging.Level, text string, fields ...any) {
 	logger := klog.FromContext(ctx)
-	verbosity := levelStarted
-	switch {
-	case text != finishedCall:
-	case level == logging.LevelInfo:
-		verbosity = levelDone
-	default:
+	verbosity := levelCall
+	if level != logging.LevelInfo {
 		verbosity = levelFailed
 	}
 	values := make([]any, 0, len(fields))
@@ -113,7 +107,7 @@ func logCall(ctx context.Context, level logging.Level, text string, fields ...an
 		case key == "grpc.start_time" || key == "grpc.request.deadline":
 			continue // the line has a time, and who sets no deadline does not care
 		case key == logging.ServiceFieldKey && value != cmiv1.Machine_ServiceDesc.ServiceName:
-			verbosity = max(verbosity, levelStarted)
+			verbosity = max(verbosity, levelCall)
 		case isMessage:
 			verbosity = levelMessage
 			if !logger.V(verbosity).Enabled() {

@@ -54,8 +54,9 @@ const (
 
 // ServerOptions of a Server. The zero value works.
 type ServerOptions struct {
-	// Logger gets one line for each call: failed ones at V(1), others at V(2),
-	// starts at V(4), messages without their secrets at V(6). Default: discarded.
+	// Logger gets failed calls at V(1), beginning and end of each call at V(4), and
+	// messages without their secrets at V(6); the driver's own lines as well.
+	// Default: discarded.
 	Logger logr.Logger
 	// Credentials secure connections. Default: none, for sockets that the file system guards.
 	Credentials credentials.TransportCredentials
