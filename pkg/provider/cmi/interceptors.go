@@ -82,7 +82,7 @@ func logOptions() []logging.Option {
 		logging.WithDurationField(logging.DurationToDurationField),
 		logging.WithDisableLoggingFields(logging.SystemTag[0], logging.ComponentFieldKey, logging.MethodTypeFieldKey),
 		logging.WithLevels(func(code codes.Code) logging.Level {
-			if code == codes.OK {
+			if code == codes.OK || code == codes.NotFound { // MCM asks before it creates
 				return logging.LevelInfo
 			}
 			return logging.LevelWarn
