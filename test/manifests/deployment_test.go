@@ -19,9 +19,28 @@ import (
 
 const mcmVersion = "v0.62.1"
 
-func deployment(t *testing.T) *appsv1.Deployment {
+func deployment(t *testing.T, variant string) *appsv1.Deployment {
 	t.Helper()
-	return one[*appsv1.Deployment](t, load(t, "."))
+	return one[*appsv1.Deployment](t, load(t, variants()[variant]...))
+}
+
+// Names of the containers.
+const (
+	manager    = "machine-controller-manager"
+	controller = "machine-controller"
+	driver     = "vch-driver"
+)
+
+// container is one container of a variant's Deployment.
+func container(t *testing.T, variant, name string) corev1.Container {
+	t.Helper()
+	for _, c := range deployment(t, variant).Spec.Template.Spec.Containers {
+		if c.Name == name {
+			return c
+		}
+	}
+	t.Fatalf("%s: no container %s", variant, name)
+	return corev1.Container{}
 }
 
 // settings are the flags of both servers that the Deployment depends on.
@@ -35,26 +54,33 @@ type settings struct {
 	elect     *bool
 }
 
-// servers returns the options of the programs, by the name of their container.
+// servers returns the options of the controllers, by the name of their container.
 func servers() map[string]settings {
-	manager, controller := mcmoptions.NewMCMServer(), mcoptions.NewMCServer()
+	m, c := mcmoptions.NewMCMServer(), mcoptions.NewMCServer()
 	all := map[string]settings{
-		"machine-controller-manager": {
-			pflag.NewFlagSet("manager", pflag.ContinueOnError), manager.Validate,
-			&manager.ControlKubeconfig, &manager.TargetKubeconfig, &manager.Namespace, &manager.Port, &manager.LeaderElection.LeaderElect,
+		manager: {
+			pflag.NewFlagSet(manager, pflag.ContinueOnError), m.Validate,
+			&m.ControlKubeconfig, &m.TargetKubeconfig, &m.Namespace, &m.Port, &m.LeaderElection.LeaderElect,
 		},
-		"machine-controller": {
-			pflag.NewFlagSet("controller", pflag.ContinueOnError), controller.Validate,
-			&controller.ControlKubeconfig, &controller.TargetKubeconfig, &controller.Namespace, &controller.Port, &controller.LeaderElection.LeaderElect,
+		controller: {
+			pflag.NewFlagSet(controller, pflag.ContinueOnError), c.Validate,
+			&c.ControlKubeconfig, &c.TargetKubeconfig, &c.Namespace, &c.Port, &c.LeaderElection.LeaderElect,
 		},
 	}
-	manager.AddFlags(all["machine-controller-manager"].flags)
-	controller.AddFlags(all["machine-controller"].flags)
+	m.AddFlags(all[manager].flags)
+	c.AddFlags(all[controller].flags)
+	all[controller].flags.String("cmi-endpoint", "", "of cmd/machine-controller")
 	return all
 }
 
-func TestBothControllersRunInOnePod(t *testing.T) {
-	d := deployment(t)
+func TestAllContainersRunInOnePod(t *testing.T) {
+	for variant, want := range map[string][]string{inProcess: {manager, controller}, sidecar: {manager, controller, driver}} {
+		t.Run(variant, func(t *testing.T) { checkPod(t, deployment(t, variant), want) })
+	}
+}
+
+func checkPod(t *testing.T, d *appsv1.Deployment, want []string) {
+	t.Helper()
 	if d.Name != "machine-controller-manager" {
 		t.Errorf("name = %q; the cluster autoscaler looks for machine-controller-manager", d.Name)
 	}
@@ -62,7 +88,7 @@ func TestBothControllersRunInOnePod(t *testing.T) {
 	for _, c := range d.Spec.Template.Spec.Containers {
 		names = append(names, c.Name)
 	}
-	if want := []string{"machine-controller-manager", "machine-controller"}; !slices.Equal(names, want) {
+	if !slices.Equal(names, want) {
 		t.Fatalf("containers = %v, want %v", names, want)
 	}
 	if image := d.Spec.Template.Spec.Containers[0].Image; !strings.HasSuffix(image, ":"+mcmVersion) {
@@ -86,9 +112,15 @@ func labelsContain(all, some map[string]string) bool {
 }
 
 func TestArgumentsAreFlagsOfThePrograms(t *testing.T) {
-	all := servers()
-	for _, c := range deployment(t).Spec.Template.Spec.Containers {
-		s := all[c.Name]
+	for variant := range variants() {
+		t.Run(variant, func(t *testing.T) { checkControllers(t, variant) })
+	}
+}
+
+func checkControllers(t *testing.T, variant string) {
+	t.Helper()
+	for name, s := range servers() {
+		c := container(t, variant, name)
 		if len(c.Command) > 0 {
 			t.Errorf("%s: command %v; the images have entry points", c.Name, c.Command)
 		}
@@ -124,7 +156,13 @@ func TestArgumentsAreFlagsOfThePrograms(t *testing.T) {
 }
 
 func TestPodsMayNothing(t *testing.T) {
-	pod := deployment(t).Spec.Template.Spec
+	for variant := range variants() {
+		t.Run(variant, func(t *testing.T) { checkSecurity(t, deployment(t, variant).Spec.Template.Spec) })
+	}
+}
+
+func checkSecurity(t *testing.T, pod corev1.PodSpec) {
+	t.Helper()
 	ctx := pod.SecurityContext
 	if ctx == nil || !ptr.Deref(ctx.RunAsNonRoot, false) || ptr.Deref(ctx.RunAsUser, 0) == 0 || ptr.Deref(ctx.RunAsGroup, 0) == 0 {
 		t.Errorf("the Pod may run as root: %v", ctx)
@@ -132,12 +170,13 @@ func TestPodsMayNothing(t *testing.T) {
 	if ctx == nil || ctx.SeccompProfile == nil || ctx.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		t.Errorf("the Pod has no seccomp profile: %v", ctx)
 	}
-	if pod.HostNetwork || pod.HostPID || pod.HostIPC || len(pod.Volumes) > 0 {
-		t.Errorf("the Pod uses the host or volumes: %v", pod.Volumes)
+	if pod.HostNetwork || pod.HostPID || pod.HostIPC || ptr.Deref(pod.ShareProcessNamespace, false) || len(pod.InitContainers) > 0 {
+		t.Error("the Pod uses namespaces of the host, or one for all processes, or has other containers")
 	}
 	for _, c := range pod.Containers {
 		s := c.SecurityContext
-		if s == nil || ptr.Deref(s.AllowPrivilegeEscalation, true) || !ptr.Deref(s.ReadOnlyRootFilesystem, false) || ptr.Deref(s.Privileged, false) {
+		if s == nil || ptr.Deref(s.AllowPrivilegeEscalation, true) || !ptr.Deref(s.ReadOnlyRootFilesystem, false) || ptr.Deref(s.Privileged, false) ||
+			s.RunAsUser != nil || s.RunAsGroup != nil || s.RunAsNonRoot != nil || s.SeccompProfile != nil {
 			t.Errorf("%s: security context %v", c.Name, s)
 		}
 		if s == nil || s.Capabilities == nil || !slices.Contains(s.Capabilities.Drop, "ALL") || len(s.Capabilities.Add) > 0 {
@@ -150,7 +189,7 @@ func TestPodsMayNothing(t *testing.T) {
 }
 
 func TestNamespaceEnforcesRestrictedPods(t *testing.T) {
-	ns := one[*corev1.Namespace](t, load(t, "."))
+	ns := one[*corev1.Namespace](t, load(t, "base"))
 	if ns.Name != namespace || ns.Labels["pod-security.kubernetes.io/enforce"] != "restricted" {
 		t.Errorf("namespace %s has the labels %v", ns.Name, ns.Labels)
 	}

@@ -38,37 +38,80 @@ func decoder(t *testing.T) runtime.Decoder {
 	return serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 }
 
-// load returns all objects of the files of a directory below kubernetes/.
-func load(t *testing.T, dir string) []runtime.Object {
+// The variants of the Deployment, each with the driver in another process.
+const (
+	inProcess = "in-process"
+	sidecar   = "sidecar"
+)
+
+// variants are the directories below kubernetes/ that each variant consists of;
+// the last one is what users apply.
+func variants() map[string][]string {
+	return map[string][]string{inProcess: {"base", "."}, sidecar: {"base", "sidecar"}}
+}
+
+// eachVariant runs a test on what users apply, one variant after the other.
+func eachVariant(t *testing.T, test func(t *testing.T, variant string, objects []runtime.Object)) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(root, dir, "*.yaml"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no manifests in %s: %v", dir, err)
+	for variant, dirs := range variants() {
+		t.Run(variant, func(t *testing.T) { test(t, variant, load(t, dirs...)) })
+	}
+}
+
+// load returns all objects of the files of directories below kubernetes/.
+func load(t *testing.T, dirs ...string) []runtime.Object {
+	t.Helper()
+	var objects []runtime.Object
+	for _, file := range files(t, dirs...) {
+		objects = append(objects, read(t, file)...)
+	}
+	return objects
+}
+
+// files lists the manifests of directories below kubernetes/, as paths below it.
+func files(t *testing.T, dirs ...string) []string {
+	t.Helper()
+	var all []string
+	for _, dir := range dirs {
+		found, err := filepath.Glob(filepath.Join(root, dir, "*.yaml"))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no manifests in %s: %v", dir, err)
+		}
+		for _, file := range found {
+			name, err := filepath.Rel(root, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// read returns all objects of a file below kubernetes/.
+func read(t *testing.T, file string) []runtime.Object {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, file))
+	if err != nil {
+		t.Fatal(err)
 	}
 	var objects []runtime.Object
 	d := decoder(t)
-	for _, file := range files {
-		content, err := os.ReadFile(file)
+	reader := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(content)))
+	for {
+		document, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			return objects
+		}
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%s: %v", file, err)
 		}
-		reader := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(content)))
-		for {
-			document, err := reader.Read()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatalf("%s: %v", file, err)
-			}
-			object, _, err := d.Decode(document, nil, nil)
-			if err != nil {
-				t.Fatalf("%s: %v", file, err)
-			}
-			objects = append(objects, object)
+		object, _, err := d.Decode(document, nil, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
 		}
+		objects = append(objects, object)
 	}
-	return objects
 }
 
 // only returns the objects of one type.

@@ -67,7 +67,14 @@ func tokenNeeds() []need {
 // TestRightsAreWhatMCMNeedsAndNoMore compares single rights, so that a missing
 // one and one too many both show.
 func TestRightsAreWhatMCMNeedsAndNoMore(t *testing.T) {
-	objects := load(t, ".")
+	eachVariant(t, func(t *testing.T, _ string, objects []runtime.Object) {
+		t.Helper()
+		checkRights(t, objects)
+	})
+}
+
+func checkRights(t *testing.T, objects []runtime.Object) {
+	t.Helper()
 	for scope, needs := range map[string][]need{namespace: controlNeeds(), "": targetNeeds(), kubeSystem: tokenNeeds()} {
 		var want []string
 		for _, n := range needs {
@@ -146,7 +153,7 @@ func expand(rules []rbacv1.PolicyRule) []string {
 }
 
 func TestEveryBindingFindsItsRole(t *testing.T) {
-	objects := load(t, ".")
+	objects := load(t, "base")
 	for _, r := range only[*rbacv1.Role](objects) {
 		if len(granted(t, []runtime.Object{r, bindingOf(objects, r)}, r.Namespace)) == 0 {
 			t.Errorf("nobody is bound to the Role %s/%s", r.Namespace, r.Name)

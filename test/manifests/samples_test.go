@@ -4,6 +4,7 @@
 package manifests_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -56,6 +57,38 @@ func TestClassAndSecretAreValid(t *testing.T) {
 		if !strings.Contains(string(data(secret)[v1alpha1.SecretUserData]), placeholder) {
 			t.Errorf("userData lacks %s", placeholder)
 		}
+	}
+}
+
+// driverSamples is the directory with what only the sidecar variant has.
+const driverSamples = "sidecar/samples"
+
+func TestCredentialsOfTheDriverTakeThePlaceOfThoseOfTheClass(t *testing.T) {
+	samples := load(t, "samples")
+	class, ofClass := one[*mcmv1alpha1.MachineClass](t, samples), data(one[*corev1.Secret](t, samples))
+	own := load(t, driverSamples)
+	ofDriver := data(one[*corev1.Secret](t, own))
+	if len(own) != 1 {
+		t.Errorf("%d objects are samples for the driver, want its Secret only", len(own))
+	}
+	connection := func(key string, _ []byte) bool { return strings.HasPrefix(key, "vsphere") }
+	if got := maps.Clone(ofDriver); len(got) > 0 {
+		if maps.DeleteFunc(got, connection); len(got) > 0 {
+			t.Errorf("the driver's Secret has more than the way to vCenter: %d keys", len(got))
+		}
+	}
+	// What the driver works with: its own credentials and the class's other keys.
+	maps.DeleteFunc(ofClass, connection)
+	if _, ok := ofClass[v1alpha1.SecretUserData]; !ok {
+		t.Error("without credentials the class's Secret has no userData, and MCM never calls the driver")
+	}
+	maps.Copy(ofClass, ofDriver)
+	spec, err := v1alpha1.Load(class.ProviderSpec.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v1alpha1.CheckSecret(ofClass, spec); err != nil {
+		t.Errorf("both Secrets together: %v", err)
 	}
 }
 
@@ -120,7 +153,7 @@ func TestSamplesReferToEachOther(t *testing.T) {
 }
 
 func TestAllObjectsAreInOneNamespace(t *testing.T) {
-	for _, object := range append(load(t, "."), load(t, "samples")...) {
+	for _, object := range load(t, "base", ".", "sidecar", "samples", driverSamples) {
 		m, err := meta.Accessor(object)
 		if err != nil {
 			t.Fatal(err)
@@ -145,24 +178,5 @@ func TestClassHasNoWordThatMisleadsMCMsFramework(t *testing.T) {
 	misleading := regexp.MustCompile(`Role|ServiceAccount|CustomResourceDefinition|kind: Deployment`)
 	if word := misleading.Find(content); word != nil {
 		t.Errorf("machine-class.yaml contains %q", word)
-	}
-}
-
-func TestKustomizationNamesAllManifests(t *testing.T) {
-	content, err := os.ReadFile(filepath.Join(root, "kustomization.yml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob(filepath.Join(root, "*.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		if !strings.Contains(string(content), "\n  - "+filepath.Base(file)+"\n") {
-			t.Errorf("kustomization.yml does not name %s", filepath.Base(file))
-		}
-	}
-	if got := strings.Count(string(content), ".yaml\n"); got != len(files) {
-		t.Errorf("kustomization.yml names %d files, there are %d", got, len(files))
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -22,8 +21,13 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/cluster"
 )
 
-// samplesDir is the directory of kubernetes/ with what users change and apply.
-const samplesDir = "samples"
+// Directories of kubernetes/: what all variants of the Deployment share, the variant
+// whose driver is part of the machine-controller, and what users change and apply.
+const (
+	baseDir          = "base"
+	inProcessVariant = "."
+	samplesDir       = "samples"
+)
 
 // targetRights is the manifest that only an installation with a target cluster needs.
 const targetRights = "rbac-target.yaml"
@@ -35,7 +39,7 @@ func (s *Stack) install(ctx context.Context) error {
 	if _, err := s.Kube.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("create the namespace %s: %w", s.options.Namespace, err)
 	}
-	objects, err := s.manifests()
+	objects, err := s.manifests(inProcessVariant)
 	if err != nil {
 		return err
 	}
@@ -68,25 +72,19 @@ func (s *Stack) flags(container string) ([]string, error) {
 	return nil, fmt.Errorf("the Deployment has no container %s", container)
 }
 
-// manifests reads kubernetes/ without the samples, and without the rights in a
-// target cluster if there is none.
-func (s *Stack) manifests() ([]*unstructured.Unstructured, error) {
+// manifests reads what one variant of kubernetes/ consists of, without the rights
+// in a target cluster if there is none.
+func (s *Stack) manifests(variant string) ([]*unstructured.Unstructured, error) {
 	var files []string
-	root := filepath.Join(s.options.Programs.Root, "kubernetes")
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case entry.IsDir() && entry.Name() == samplesDir:
-			return fs.SkipDir
-		case entry.Name() == targetRights && !s.options.Join:
-		case !entry.IsDir() && filepath.Ext(path) == ".yaml":
-			files = append(files, path)
+	for _, dir := range []string{baseDir, variant} {
+		found, err := filepath.Glob(filepath.Join(s.options.Programs.Root, "kubernetes", dir, "*.yaml"))
+		if err != nil {
+			return nil, fmt.Errorf("list the manifests in %s: %w", dir, err)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list the manifests: %w", err)
+		files = append(files, found...)
+	}
+	if !s.options.Join {
+		files = slices.DeleteFunc(files, func(file string) bool { return filepath.Base(file) == targetRights })
 	}
 	return cluster.ReadManifests(files...)
 }
