@@ -4,7 +4,10 @@
 package cmi
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 
+	cmiv1 "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/cmi/v1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
 )
@@ -67,34 +71,58 @@ func (g *gate) enter(method, machine, name string) (leave func(), err error) {
 
 // extent is what a request says about the size of its work.
 type extent struct {
-	// machine is a key that all requests for one machine have in common.
+	// machine is a key that all requests for one machine have in common; empty for
+	// requests that are for no single machine.
 	machine string
 	// limit is how long the call may take altogether.
 	limit time.Duration
 }
 
-// extentOf reads the ProviderSpec as far as it can be read: whether it is right is
-// for the driver to say. Two classes can name one VCH in two ways; then the
-// keys differ, and the backend's own lock takes care of the machine.
+// outline is the part of a ProviderSpec that extentOf needs. Whether the rest is
+// right is for the driver to say, which decodes all of it; that costs tens of
+// microseconds, once is enough.
+type outline struct {
+	VCH struct {
+		Datacenter string `json:"datacenter"`
+		Name       string `json:"name"`
+	} `json:"vch"`
+	Tags                   map[string]string `json:"tags"`
+	StartTimeoutSeconds    *int64            `json:"startTimeoutSeconds"`
+	StopGracePeriodSeconds *int64            `json:"stopGracePeriodSeconds"`
+}
+
+// extentOf reads a request as far as it can be read. Two classes can name one VCH
+// in two ways; then the keys differ, and the backend's own lock takes care of
+// the machine. timeout is that of a call of the driver.
 func extentOf(req any, namespace string, timeout time.Duration) extent {
-	// MCM's two steps, create and initialize, can be one call.
-	e := extent{limit: 2 * timeout}
-	with, ok := req.(interface{ GetProviderSpec() []byte })
+	e := extent{limit: timeout}
+	named, ok := req.(message)
 	if !ok {
 		return e
 	}
+	var spec outline
 	key := []string{namespace}
-	if spec, err := v1alpha1.Load(with.GetProviderSpec()); err == nil {
-		e.limit += time.Duration(ptr.Deref(spec.StartTimeoutSeconds, 0)+ptr.Deref(spec.StopGracePeriodSeconds, 0)) * time.Second
+	if err := json.Unmarshal(named.GetProviderSpec(), &spec); err == nil {
 		key = []string{spec.VCH.Datacenter, spec.VCH.Name}
-		for tag := range spec.Tags {
+		for _, tag := range slices.Sorted(maps.Keys(spec.Tags)) {
 			if strings.HasPrefix(tag, identity.ClusterTagPrefix) {
 				key = append(key, tag)
 			}
 		}
 	}
-	if named, ok := req.(message); ok && named.GetMachineName() != "" {
+	switch req.(type) {
+	case *cmiv1.CreateMachineRequest: // MCM's two steps, create and initialize
+		e.limit += timeout + seconds(spec.StartTimeoutSeconds, v1alpha1.DefaultStartTimeoutSeconds, v1alpha1.MaxStartTimeoutSeconds)
+	case *cmiv1.DeleteMachineRequest, *cmiv1.ShutDownMachineRequest:
+		e.limit += seconds(spec.StopGracePeriodSeconds, v1alpha1.DefaultStopGracePeriodSeconds, v1alpha1.MaxStopGracePeriodSeconds)
+	}
+	if named.GetMachineName() != "" {
 		e.machine = strings.Join(append(key, named.GetMachineName()), "\x00")
 	}
 	return e
+}
+
+// seconds is a value of a ProviderSpec that nobody has validated yet.
+func seconds(value *int64, otherwise, most int64) time.Duration {
+	return time.Duration(min(max(ptr.Deref(value, otherwise), 0), most)) * time.Second
 }
