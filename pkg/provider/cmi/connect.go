@@ -124,8 +124,6 @@ func (d *Driver) Wait(ctx context.Context) error {
 }
 
 // errNotReady is the answer of a server that is still starting.
-//
-//nolint:gochecknoglobals // a sentinel
 var errNotReady = errors.New("the driver is still starting")
 
 // probe is nil for a server that is ready.

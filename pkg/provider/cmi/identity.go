@@ -17,7 +17,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
 )
 
-//nolint:gochecknoglobals // a sentinel
+// errStopping is what Probe answers at the end.
 var errStopping = errors.New("the driver is stopping; its successor will answer")
 
 // state is what Probe tells.
