@@ -137,6 +137,11 @@ func withLimit(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler gr
 
 // admit lets a call of the service Machine through the gate, with a limit of time.
 func (s *Server) admit(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	select {
+	case <-s.stopped: // gRPC says so to clients a little later
+		return nil, refusal(codes.Unavailable, errStopping.Error())
+	default:
+	}
 	extent := extentOf(req, first(ctx, keyNamespace, ""), s.options.CallTimeout)
 	name := ""
 	if named, ok := req.(message); ok {

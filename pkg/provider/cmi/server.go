@@ -87,6 +87,8 @@ type Server struct {
 	// stopped is closed when the server stops, and clients' streams end with it.
 	stopped  chan struct{}
 	stopping sync.Once
+	// handshakes are the connections that are no clients yet.
+	handshakes handshakes
 }
 
 // NewServer returns a server of driver that answers Probe with "not ready" until Ready is called.
@@ -152,7 +154,7 @@ func durationBuckets() []float64 {
 
 // Serve answers calls on l until Stop is called, which it takes for no error. It closes l.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.grpc.Serve(netutil.LimitListener(l, maxConnections))
+	err := s.grpc.Serve(s.handshakes.listener(netutil.LimitListener(l, maxConnections)))
 	if errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
@@ -181,6 +183,7 @@ func (s *Server) Stop(ctx context.Context) {
 		s.Fail(errStopping)
 		s.health.Shutdown()
 		close(s.stopped)
+		s.handshakes.end()
 	})
 	done := make(chan struct{})
 	go func() {
