@@ -22,7 +22,7 @@ scripts() {
 
 modules() {
   local dir bad=0
-  for dir in . test/controlplane; do
+  for dir in . test/controlplane test/foreign; do
     (cd "$dir" && go mod verify >/dev/null && go mod tidy -diff) || {
       echo "go.mod or go.sum of $dir is not tidy: run go mod tidy there" >&2
       bad=1
@@ -51,8 +51,11 @@ generated() {
 
 vet() { go vet ./... && go vet -tags integration ./test/integration/...; }
 
+# The foreign client is a module of its own, which ./... leaves out.
+protocol() { go vet -C test/foreign ./...; }
+
 failed=()
-for check in scripts modules generated vet lint; do
+for check in scripts modules generated vet protocol lint; do
   echo "verify: $check" >&2
   begin=$SECONDS
   run=$check
