@@ -67,11 +67,11 @@ func isNot(service string) func(context.Context, interceptors.CallMeta) bool {
 func (s *Server) withLogger(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	logger := s.options.Logger
 	if class := first(ctx, keyClassName, ""); class != "" {
-		logger = logger.WithValues("machineClass", class)
+		logger = logger.WithValues("machineClass", shown(class))
 	}
 	ctx = klog.NewContext(ctx, logger)
 	if named, ok := req.(message); ok {
-		ctx = logging.InjectFields(ctx, logging.Fields{"machine", klog.KRef(first(ctx, keyNamespace, ""), named.GetMachineName()).String()})
+		ctx = logging.InjectFields(ctx, logging.Fields{"machine", klog.KRef(shown(first(ctx, keyNamespace, "")), shown(named.GetMachineName())).String()})
 	}
 	return handler(ctx, req)
 }
@@ -145,7 +145,7 @@ func (s *Server) admit(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	extent := extentOf(req, first(ctx, keyNamespace, ""), s.options.CallTimeout)
 	name := ""
 	if named, ok := req.(message); ok {
-		name = named.GetMachineName()
+		name = shown(named.GetMachineName())
 	}
 	leave, err := s.gate.enter(path.Base(info.FullMethod), extent.machine, name)
 	if err != nil {

@@ -6,6 +6,7 @@ package cmi
 import (
 	"context"
 	"encoding/json"
+	"strings"
 
 	mcmv1alpha1 "github.com/gardener/machine-controller-manager/pkg/apis/machine/v1alpha1"
 	"google.golang.org/grpc"
@@ -53,8 +54,18 @@ func stepsOf(ctx context.Context) (steps, error) {
 	case methodInitialize:
 		return steps{initialize: true}, nil
 	default:
-		return steps{}, errdefs.New(errdefs.InvalidArgument, "metadata %s must be %s, %s or absent, got %q", keyMethod, methodCreate, methodInitialize, method)
+		return steps{}, errdefs.New(errdefs.InvalidArgument, "metadata %s must be %s, %s or absent, got %q", keyMethod, methodCreate, methodInitialize, shown(method))
 	}
+}
+
+// shown is a name as errors and logs show it: a client may send megabytes, and
+// Kubernetes has no name longer than this.
+func shown(name string) string {
+	const most = 253
+	if len(name) <= most {
+		return name
+	}
+	return strings.ToValidUTF8(name[:most], "") + "…"
 }
 
 // first is the first value of a key of the incoming metadata.
