@@ -46,7 +46,7 @@ var layers = map[string][]string{
 	"pkg/cli":                   {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/spi/...", "pkg/vcenter", "pkg/vch", "pkg/version"},
 
 	// Programs put it together; only the simulator is a program made of test packages.
-	"cmd":        {"pkg/..."},
+	"cmd":        {"pkg/...", "cmd/internal/..."},
 	"cmd/vchsim": {"pkg/...", "test/vchsim"},
 	"hack":       {},
 	"test":       {"pkg/...", "test/..."},
