@@ -195,7 +195,7 @@ func hangingStart(f *fixture) {
 	f.create(name)
 	f.h.SetGuest(Guest{StartHangs: true})
 	spec := f.spec()
-	spec.StartTimeoutSeconds = ptr.To[int64](1)
+	spec.StartTimeoutSeconds = ptr.To[int64](v1alpha1.MinStartTimeoutSeconds) // less is no valid ProviderSpec
 	_, _, err := f.spi().InitializeMachine(f.Context(), name, "", spec, f.secret())
 	f.wantError("initialize", err, errdefs.DeadlineExceeded)
 	if got := f.status(name); got != errdefs.Uninitialized {
