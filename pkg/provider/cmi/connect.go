@@ -43,7 +43,11 @@ const (
 )
 
 // capabilities are the methods that a server has.
-type capabilities []cmiv1.PluginCapability_RPC_Type
+type capabilities struct {
+	methods []cmiv1.PluginCapability_RPC_Type
+	// connection is the connection that was there before they were asked for.
+	connection int64
+}
 
 // NewDriver returns a driver that is served at an endpoint. It does not wait for
 // it: see Wait. An error means that the options do not fit together.
@@ -54,7 +58,7 @@ func NewDriver(options DriverOptions) (*Driver, error) {
 	if options.Credentials == nil {
 		options.Credentials = insecure.NewCredentials()
 	}
-	d := &Driver{options: options}
+	d := &Driver{options: options, margin: margin}
 	metrics := grpcprom.NewClientMetrics(grpcprom.WithClientHandlingTimeHistogram(grpcprom.WithHistogramBuckets(durationBuckets())))
 	if options.Registerer != nil {
 		if err := options.Registerer.Register(metrics); err != nil {
@@ -69,7 +73,7 @@ func NewDriver(options DriverOptions) (*Driver, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: clientPing, Timeout: clientPingTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponseBytes)),
 		grpc.WithChainUnaryInterceptor(metrics.UnaryClientInterceptor()),
-		grpc.WithStatsHandler(connectionWatch{ended: func() { d.capabilities.Store(nil) }}),
+		grpc.WithStatsHandler(connectionWatch{changed: func() { d.connection.Add(1) }}),
 		grpc.WithUserAgent(PluginName),
 	)
 	if err != nil {
@@ -140,26 +144,28 @@ func (d *Driver) probe(ctx context.Context) error {
 	return nil
 }
 
-// can are the server's capabilities. They are asked for once in a connection: the
-// next one may be to another release of the driver.
-func (d *Driver) can(ctx context.Context) (capabilities, error) {
-	if known := d.capabilities.Load(); known != nil {
-		return *known, nil
+// can are the server's capabilities. They are asked for once or twice in a
+// connection: the next one may be to another release of the driver. Of two
+// connections at a time, the older one is only finishing its calls.
+func (d *Driver) can(ctx context.Context) ([]cmiv1.PluginCapability_RPC_Type, error) {
+	connection := d.connection.Load()
+	if known := d.capabilities.Load(); known != nil && known.connection == connection {
+		return known.methods, nil
 	}
 	response, err := d.identity.GetPluginCapabilities(ctx, &cmiv1.GetPluginCapabilitiesRequest{})
 	if err != nil {
 		return nil, err
 	}
-	found := capabilities{}
+	found := &capabilities{connection: connection}
 	for _, capability := range response.GetCapabilities() {
-		found = append(found, capability.GetRpc().GetType())
+		found.methods = append(found.methods, capability.GetRpc().GetType())
 	}
-	d.capabilities.Store(&found)
-	return found, nil
+	d.capabilities.Store(found)
+	return found.methods, nil
 }
 
-// connectionWatch tells when a connection has ended.
-type connectionWatch struct{ ended func() }
+// connectionWatch tells when a connection has begun or ended.
+type connectionWatch struct{ changed func() }
 
 var _ stats.Handler = connectionWatch{}
 
@@ -170,8 +176,9 @@ func (connectionWatch) HandleRPC(context.Context, stats.RPCStats) {}
 func (connectionWatch) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 
 func (w connectionWatch) HandleConn(_ context.Context, event stats.ConnStats) {
-	if _, ok := event.(*stats.ConnEnd); ok {
-		w.ended()
+	switch event.(type) {
+	case *stats.ConnBegin, *stats.ConnEnd:
+		w.changed()
 	}
 }
 
@@ -195,7 +202,7 @@ func send[Q proto.Message, R any](
 	if size := proto.Size(request); size > MaxMessageBytes {
 		return none, a, c.fail(mcmcodes.InvalidArgument, "the request has %d bytes and must have %d at most: ProviderSpec or Secret is too large", size, MaxMessageBytes)
 	}
-	ctx, cancel := context.WithTimeout(ctx, extentOf(request, "", d.options.CallTimeout).limit+margin)
+	ctx, cancel := context.WithTimeout(ctx, extentOf(request, "", d.options.CallTimeout).limit+d.margin)
 	defer cancel()
 	can, err := d.can(ctx)
 	switch {

@@ -45,8 +45,12 @@ type Driver struct {
 	conn     *grpc.ClientConn
 	identity cmiv1.IdentityClient
 	machines cmiv1.MachineClient
-	// capabilities are those of the server that is connected, nil when they are not known.
+	// connection counts the beginnings and ends of connections.
+	connection atomic.Int64
+	// capabilities are those of a server that was connected; nil: nobody was asked yet.
 	capabilities atomic.Pointer[capabilities]
+	// margin is the constant, which tests shorten.
+	margin time.Duration
 }
 
 var _ provider.Driver = (*Driver)(nil)

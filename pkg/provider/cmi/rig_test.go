@@ -408,3 +408,30 @@ func rigEventually(t testing.TB, check func() error) {
 		}
 	}
 }
+
+// callsWith are the calls that need a Secret, with one.
+func callsWith(client cmiv1.MachineClient, secret map[string][]byte) []func(context.Context) error {
+	spec := []byte(rigSpec)
+	return []func(context.Context) error{
+		func(ctx context.Context) error {
+			_, err := client.CreateMachine(ctx, &cmiv1.CreateMachineRequest{MachineName: rigMachine, ProviderSpec: spec, Secrets: secret})
+			return err
+		},
+		func(ctx context.Context) error {
+			_, err := client.DeleteMachine(ctx, &cmiv1.DeleteMachineRequest{MachineName: rigMachine, ProviderSpec: spec, Secrets: secret})
+			return err
+		},
+		func(ctx context.Context) error {
+			_, err := client.GetMachineStatus(ctx, &cmiv1.GetMachineStatusRequest{MachineName: rigMachine, ProviderSpec: spec, Secrets: secret})
+			return err
+		},
+		func(ctx context.Context) error {
+			_, err := client.ShutDownMachine(ctx, &cmiv1.ShutDownMachineRequest{MachineName: rigMachine, ProviderSpec: spec, Secrets: secret})
+			return err
+		},
+		func(ctx context.Context) error {
+			_, err := client.ListMachines(ctx, &cmiv1.ListMachinesRequest{ProviderSpec: spec, Secrets: secret})
+			return err
+		},
+	}
+}
