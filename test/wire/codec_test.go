@@ -242,6 +242,27 @@ func TestThePresenceOfFieldsIsTheSameForTheArchivedLibrary(t *testing.T) {
 	}
 }
 
+// Clients of the archived library's age leave out what is empty in the entry of a
+// map; those of today write it.
+func TestMapEntriesMayLeaveOutWhatIsEmpty(t *testing.T) {
+	t.Parallel()
+	decoder := startForeigner(t, "decode")
+	const short, long = "12030a016b", "12050a016b1200"
+	for _, wire := range []string{short, long} {
+		ours := &cmiv1.ListMachinesRequest{}
+		if err := proto.Unmarshal(fromHex(t, wire), ours); err != nil {
+			t.Fatal(err)
+		}
+		if want := (&cmiv1.ListMachinesRequest{Secrets: map[string][]byte{"k": {}}}); !proto.Equal(want, ours) {
+			t.Errorf("we read %s as %v, want %v", wire, ours, want)
+		}
+		theirs := decoder.ask(order{Message: "cmi.v1.ListMachinesRequest", Hex: wire})
+		if theirs.Hex != long || theirs.Unknown {
+			t.Errorf("the archived library reads %s and writes %s, unknown fields: %t; want %s", wire, theirs.Hex, theirs.Unknown, long)
+		}
+	}
+}
+
 // Who does not know a field hands it on.
 func TestFieldsOfALaterProtocolSurviveOnBothSides(t *testing.T) {
 	t.Parallel()

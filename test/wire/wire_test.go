@@ -124,7 +124,7 @@ func (f *foreigner) ask(o order) answer {
 	}
 	var a answer
 	if err := f.out.Decode(&a); err != nil {
-		f.t.Fatalf("read the foreign client's answer to %+v: %v", o, err)
+		f.t.Fatalf("read the foreign client's answer to %s%s %s%s: %v", o.Message, o.Method, o.JSON, o.Hex, err)
 	}
 	return a
 }
