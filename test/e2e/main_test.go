@@ -61,25 +61,50 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 	if err := os.Mkdir(state, 0o700); err != nil {
 		return 1, err
 	}
-	if shared.cluster, err = cluster.Start(ctx, cluster.Options{Programs: shared.programs.ControlPlane, Dir: state}); err != nil {
+	if shared.cluster, err = startCluster(ctx, state); err != nil {
 		return 1, err
 	}
 	defer shared.cluster.Stop()
-	crds, err := cluster.ReadManifests(shared.programs.CRDs)
-	if err != nil {
-		return 1, err
-	}
-	if err := shared.cluster.Apply(ctx, crds...); err != nil {
-		return 1, err
-	}
 	return m.Run(), nil
 }
 
-// install makes an installation of the test's own. When the test has failed, the
+// startCluster starts a control plane that knows machines.
+func startCluster(ctx context.Context, dir string) (*cluster.Cluster, error) {
+	crds, err := cluster.ReadManifests(shared.programs.CRDs)
+	if err != nil {
+		return nil, err
+	}
+	c, err := cluster.Start(ctx, cluster.Options{Programs: shared.programs.ControlPlane, Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Apply(ctx, crds...); err != nil {
+		c.Stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// ownCluster is a control plane of the test's own.
+func ownCluster(t *testing.T) *cluster.Cluster {
+	t.Helper()
+	c, err := startCluster(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	return c
+}
+
+// install makes an installation of the test's own, in the shared cluster unless the
+// options name another one. When the test has failed, the
 // ends of its logs are shown.
 func install(t *testing.T, namespace string, options stack.Options) *stack.Stack {
 	t.Helper()
-	options.Programs, options.Cluster = shared.programs, shared.cluster
+	options.Programs = shared.programs
+	if options.Cluster == nil {
+		options.Cluster = shared.cluster
+	}
 	options.Dir, options.Namespace = t.TempDir(), namespace
 	s, err := stack.Start(t.Context(), options)
 	if err != nil {
@@ -100,12 +125,18 @@ func install(t *testing.T, namespace string, options stack.Options) *stack.Stack
 // the installation has ended.
 func eventually(t *testing.T, s *stack.Stack, what string, check func(g gomega.Gomega)) {
 	t.Helper()
+	eventuallyEvery(t, s, 200*time.Millisecond, what, check)
+}
+
+// eventuallyEvery is eventually with an interval.
+func eventuallyEvery(t *testing.T, s *stack.Stack, interval time.Duration, what string, check func(g gomega.Gomega)) {
+	t.Helper()
 	start := time.Now()
 	gomega.NewWithT(t).Eventually(func(g gomega.Gomega) {
 		if err := s.Err(); err != nil {
 			gomega.StopTrying("a program has ended").Wrap(err).Now()
 		}
 		check(g)
-	}).WithContext(t.Context()).WithTimeout(patience).WithPolling(200*time.Millisecond).Should(gomega.Succeed(), what)
+	}).WithContext(t.Context()).WithTimeout(patience).WithPolling(interval).Should(gomega.Succeed(), what)
 	t.Logf("%5.1f s until %s", time.Since(start).Seconds(), what)
 }

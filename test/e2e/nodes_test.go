@@ -24,8 +24,16 @@ import (
 
 func TestMachinesJoinAsNodes(t *testing.T) {
 	t.Parallel()
+	inBothModes(t, joining)
+}
+
+func joining(t *testing.T, m mode) {
 	const password = "planted-e2e-password"
-	s := install(t, "joining", stack.Options{Join: true, VCHSimArgs: []string{"--password=" + password}})
+	options := m.options(stack.Options{Join: true, VCHSimArgs: []string{"--password=" + password}})
+	if m.sidecar {
+		options.Cluster = ownCluster(t) // only one installation of a cluster can do this
+	}
+	s := install(t, m.namespace("joining"), options)
 	setup(t, s)
 	vcenter := s.VCenter()
 	before, err := vcenter.Inventory(t.Context())
@@ -50,7 +58,7 @@ func TestMachinesJoinAsNodes(t *testing.T) {
 	})
 	t.Run("no log and no event tells a secret", func(t *testing.T) { nothingIsTold(t, s, password, "exec k3s agent") })
 	t.Run("the service account of the manifests had all the rights that it needed", func(t *testing.T) {
-		for _, event := range refused(t, "system:serviceaccount:"+s.Namespace()+":") {
+		for _, event := range refused(t, s.Cluster(), "system:serviceaccount:"+s.Namespace()+":") {
 			t.Errorf("refused: %s", event)
 		}
 	})
@@ -119,7 +127,7 @@ func appliedSamples(t *testing.T, s *stack.Stack) {
 		g.Expect(readyNodes(t.Context(), g, s, "sample-")).To(gomega.ConsistOf(names))
 	})
 	for _, kind := range []string{"MachineDeployment", "MachineSet", "Machine"} {
-		if err := shared.cluster.Delete(t.Context(), samples[kind]); err != nil {
+		if err := s.Cluster().Delete(t.Context(), samples[kind]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -127,7 +135,7 @@ func appliedSamples(t *testing.T, s *stack.Stack) {
 		g.Expect(ofClass(g)).To(gomega.BeEmpty())
 		g.Expect(readyNodes(t.Context(), g, s, "sample-")).To(gomega.BeEmpty())
 	})
-	if err := shared.cluster.Delete(t.Context(), samples["MachineClass"], samples["Secret"]); err != nil {
+	if err := s.Cluster().Delete(t.Context(), samples["MachineClass"], samples["Secret"]); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -13,14 +13,24 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/stack"
 )
 
 func TestMachinesWithoutATargetCluster(t *testing.T) {
 	t.Parallel()
-	s := install(t, "no-target", stack.Options{})
+	inBothModes(t, withoutTarget)
+}
+
+// withoutTarget lets a driver of its own be the only one that knows how to reach
+// the vCenter.
+func withoutTarget(t *testing.T, m mode) {
+	s := install(t, m.namespace("no-target"), m.options(stack.Options{OwnCredentials: m.sidecar}))
 	setup(t, s)
+	if m.sidecar {
+		holdsUserDataOnly(t, s)
+	}
 	vcenter := s.VCenter()
 	before, err := vcenter.Inventory(t.Context())
 	if err != nil {
@@ -41,10 +51,30 @@ func TestMachinesWithoutATargetCluster(t *testing.T) {
 	})
 	t.Run("the driver has one session and logs it out when it is asked to end", func(t *testing.T) { oneSession(t, s) })
 	t.Run("the service account of the manifests had all the rights that it needed", func(t *testing.T) {
-		for _, event := range refused(t, "system:serviceaccount:"+s.Namespace()+":") {
+		for _, event := range refused(t, s.Cluster(), "system:serviceaccount:"+s.Namespace()+":") {
 			t.Errorf("refused: %s", event)
 		}
 	})
+}
+
+// holdsUserDataOnly expects that the controllers cannot read credentials from any
+// Secret that they see.
+func holdsUserDataOnly(t *testing.T, s *stack.Stack) {
+	t.Helper()
+	secrets, err := s.Kube.CoreV1().Secrets(s.Namespace()).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range secrets.Items {
+		for key := range secrets.Items[i].Data {
+			if key != v1alpha1.SecretUserData {
+				t.Errorf("the Secret %s has the key %s", secrets.Items[i].Name, key)
+			}
+		}
+	}
+	if len(secrets.Items) == 0 {
+		t.Error("no Secret at all")
+	}
 }
 
 func addressedMachine(t *testing.T, s *stack.Stack) {
@@ -94,7 +124,8 @@ func rolledWithoutNodes(t *testing.T, s *stack.Stack) {
 	})
 }
 
-// oneSession ends the machine-controller of the installation.
+// oneSession ends the driver's process. If that is not the machine-controller, the
+// latter goes on without it.
 func oneSession(t *testing.T, s *stack.Stack) {
 	vcenter := s.VCenter()
 	count := func() int {
@@ -108,11 +139,16 @@ func oneSession(t *testing.T, s *stack.Stack) {
 		t.Errorf("the driver has %d sessions, want one", n)
 	}
 	for _, p := range s.Processes() {
-		if p.Name() == stack.MachineController {
+		if p.Name() == s.DriverProcess() {
 			p.Stop(30 * time.Second)
 		}
 	}
 	if n := count(); n != 0 {
-		t.Errorf("%d sessions are left after the machine-controller ended, want none", n)
+		t.Errorf("%d sessions are left after the %s ended, want none", n, s.DriverProcess())
+	}
+	for _, p := range s.Processes() {
+		if err := p.Err(); err != nil && p.Name() != s.DriverProcess() {
+			t.Error(err)
+		}
 	}
 }

@@ -22,10 +22,14 @@ import (
 // machines of another cluster and of another VCH.
 func TestOnlyTrueOrphansDie(t *testing.T) {
 	t.Parallel()
+	inBothModes(t, trueOrphans)
+}
+
+func trueOrphans(t *testing.T, m mode) {
 	const keeper = "machine-that-stays"
 	orphans := []string{vchsim.TwinMachine, "machine-without-object"}
 
-	s := install(t, "orphans", stack.Options{VCHSimArgs: []string{"--vms=50", "--docker-containers=5"}})
+	s := install(t, m.namespace("orphans"), m.options(stack.Options{VCHSimArgs: []string{"--vms=50", "--docker-containers=5"}}))
 	setup(t, s)
 	ctx, vcenter, machines := t.Context(), s.VCenter(), s.Machines.Machines(s.Namespace())
 	empty, err := vcenter.Inventory(ctx)

@@ -78,16 +78,16 @@ func TestRefusalsAreSeen(t *testing.T) {
 	}
 	const user = "system:serviceaccount:default:reader"
 	want := []string{"list /api/v1/namespaces/default/secrets by " + user}
-	if diff := cmp.Diff(want, refused(t, user)); diff != "" {
+	if diff := cmp.Diff(want, refused(t, shared.cluster, user)); diff != "" {
 		t.Errorf("refusals (-want +got):\n%s", diff)
 	}
 }
 
-// refused lists the requests that were forbidden to users whose names begin with
+// refused lists the requests that a cluster has forbidden to users whose names begin with
 // the given prefix. It is a failure if they made no request at all.
-func refused(t *testing.T, prefix string) []string {
+func refused(t *testing.T, c *cluster.Cluster, prefix string) []string {
 	t.Helper()
-	log, err := os.ReadFile(shared.cluster.AuditLog())
+	log, err := os.ReadFile(c.AuditLog())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,17 +4,36 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"os/exec"
+	"strings"
 	"time"
 )
+
+// probeTimeout is how long one answer may take.
+const probeTimeout = 5 * time.Second
+
+// Exec is a probe that succeeds when the command ends with exit code 0.
+func Exec(path string, args ...string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, path, args...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("run %s %s: %w: %s", path, strings.Join(args, " "), err, bytes.TrimSpace(out))
+		}
+		return nil
+	}
+}
 
 // HTTP is a probe that succeeds when the URL answers 200. trust is for https and
 // may be nil otherwise.
 func HTTP(url string, trust *tls.Config) func(context.Context) error {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: trust}, Timeout: 5 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: trust}, Timeout: probeTimeout}
 	return func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 		if err != nil {

@@ -29,3 +29,16 @@ func TestTheHTTPProbeSucceedsOnlyOn200(t *testing.T) {
 		t.Error("no error from a server that is gone")
 	}
 }
+
+func TestTheExecProbeSucceedsOnlyOnExitCodeZero(t *testing.T) {
+	t.Parallel()
+	if err := process.Exec("/bin/sh", "-c", "exit 0")(t.Context()); err != nil {
+		t.Error(err)
+	}
+	err := process.Exec("/bin/sh", "-c", "echo not yet >&2; exit 7")(t.Context())
+	for _, want := range []string{"exit status 7", "not yet"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v does not say %q", err, want)
+		}
+	}
+}

@@ -28,12 +28,13 @@ type Programs struct {
 	CRDs string
 }
 
-// MachineController, VCHSim and VCHCtl are this repository's programs, MCM and
+// MachineController, VCHDriver, VCHSim and VCHCtl are this repository's programs, MCM and
 // Kubectl are among those of the control plane.
 const (
 	MCM               = "machine-controller-manager"
 	Kubectl           = "kubectl"
 	MachineController = "machine-controller"
+	VCHDriver         = "vch-driver"
 	VCHSim            = "vchsim"
 	VCHCtl            = "vchctl"
 )
@@ -66,7 +67,7 @@ func Build(ctx context.Context, out io.Writer, bin, controlPlane string) (*Progr
 		}
 	}
 	p := &Programs{Root: root, ControlPlane: controlPlane, Bin: bin, CRDs: filepath.Join(sources, "kubernetes", "crds")}
-	for _, program := range []string{MachineController, VCHSim, VCHCtl} {
+	for _, program := range []string{MachineController, VCHDriver, VCHSim, VCHCtl} {
 		if err := p.build(ctx, out, program); err != nil {
 			return nil, err
 		}

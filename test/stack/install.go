@@ -22,10 +22,12 @@ import (
 )
 
 // Directories of kubernetes/: what all variants of the Deployment share, the variant
-// whose driver is part of the machine-controller, and what users change and apply.
+// whose driver is part of the machine-controller, that whose driver is a process of
+// its own, and what users change and apply.
 const (
 	baseDir          = "base"
 	inProcessVariant = "."
+	sidecarVariant   = "sidecar"
 	samplesDir       = "samples"
 )
 
@@ -39,7 +41,11 @@ func (s *Stack) install(ctx context.Context) error {
 	if _, err := s.Kube.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("create the namespace %s: %w", s.options.Namespace, err)
 	}
-	objects, err := s.manifests(inProcessVariant)
+	variant := inProcessVariant
+	if s.options.Sidecar {
+		variant = sidecarVariant
+	}
+	objects, err := s.manifests(variant)
 	if err != nil {
 		return err
 	}
@@ -142,9 +148,13 @@ func (s *Stack) Samples() (map[string]*unstructured.Unstructured, error) {
 	return samples, nil
 }
 
-// completeSecret replaces how to reach the vCenter; the sample's userData stays.
+// completeSecret replaces how to reach the vCenter, or takes that out if the driver
+// knows it by itself; the sample's userData stays.
 func (s *Stack) completeSecret(object *unstructured.Unstructured) error {
-	data := maps.Clone(s.vcenter.Secret)
+	data := map[string]string{}
+	if !s.options.OwnCredentials {
+		maps.Copy(data, s.vcenter.Secret)
+	}
 	userData, found, err := unstructured.NestedString(object.Object, "stringData", v1alpha1.SecretUserData)
 	if err != nil || !found {
 		return errors.Join(errors.New("stringData has no userData"), err)

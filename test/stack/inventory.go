@@ -143,23 +143,34 @@ func listVMs(ctx context.Context, client *vim25.Client) (map[string]VM, error) {
 		return nil, fmt.Errorf("view all VMs: %w", err)
 	}
 	var found []mo.VirtualMachine
-	err = all.Retrieve(ctx, []string{"VirtualMachine"}, []string{"config.changeVersion", "config.extraConfig", "config.hardware.memoryMB", "runtime.powerState"}, &found)
+	err = all.Retrieve(ctx, []string{"VirtualMachine"}, []string{
+		"name", "parent", "parentVApp", "config.changeVersion", "config.extraConfig", "config.hardware.memoryMB", "runtime.powerState",
+	}, &found)
 	if err != nil {
 		return nil, fmt.Errorf("read all VMs: %w", err)
 	}
 	vms := map[string]VM{}
+	parents := map[types.ManagedObjectReference]string{} // there are few of them
 	for i := range found {
 		vm := &found[i]
-		at, err := find.InventoryPath(ctx, client, vm.Reference())
-		if err != nil {
-			return nil, fmt.Errorf("find the path of %s: %w", vm.Reference().Value, err)
+		parent := vm.Parent
+		if parent == nil {
+			parent = vm.ParentVApp
 		}
-		entry := VM{Name: path.Base(at), Ref: vm.Reference().Value, PowerState: string(vm.Runtime.PowerState)}
+		if parent == nil {
+			return nil, fmt.Errorf("find the path of %s: it has no parent", vm.Reference().Value)
+		}
+		if parents[*parent] == "" {
+			if parents[*parent], err = find.InventoryPath(ctx, client, *parent); err != nil {
+				return nil, fmt.Errorf("find the path of %s: %w", vm.Reference().Value, err)
+			}
+		}
+		entry := VM{Name: vm.Name, Ref: vm.Reference().Value, PowerState: string(vm.Runtime.PowerState)}
 		if vm.Config != nil {
 			entry.ChangeVersion, entry.MemoryMB = vm.Config.ChangeVersion, vm.Config.Hardware.MemoryMB
 			entry.Guestinfo = object.OptionValueList(vm.Config.ExtraConfig).StringMap()
 		}
-		vms[at] = entry
+		vms[path.Join(parents[*parent], vm.Name)] = entry
 	}
 	return vms, nil
 }

@@ -39,10 +39,16 @@ type Options struct {
 	// Join makes machines join the cluster. At most one installation of a
 	// cluster can do that: MCM takes all nodes for its own.
 	Join bool
+	// Sidecar takes the variant of the manifests in which the driver is a process of
+	// its own. Otherwise it is part of the machine-controller.
+	Sidecar bool
+	// OwnCredentials gives vCenter's credentials to that process and to nobody else:
+	// the Secret of the samples then has userData only.
+	OwnCredentials bool
 	// VCHSimArgs are further flags of the simulated vCenter.
 	VCHSimArgs []string
-	// NoControllers leaves MCM and the machine-controller out; StartControllers
-	// can start them later.
+	// NoControllers leaves MCM, the machine-controller and the driver out;
+	// StartControllers and StartDriver can start them later.
 	NoControllers bool
 }
 
@@ -67,6 +73,7 @@ type Stack struct {
 	deployment  appsv1.Deployment // that of the manifests
 	kubeconfig  string            // with the rights of its service account
 	simulator   *process.Process
+	sidecar     *sidecar // nil: the driver is part of the machine-controller
 	controllers []*process.Process
 	// Kube and Machines are clients with all rights.
 	Kube     kubernetes.Interface
@@ -94,6 +101,11 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 	if err := s.install(ctx); err != nil {
 		return nil, err
 	}
+	if options.Sidecar {
+		if err := s.mount(); err != nil {
+			return nil, err
+		}
+	}
 	if options.NoControllers {
 		return s, nil
 	}
@@ -104,12 +116,17 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 // may be repeated.
 func (s *Stack) Stop() {
 	s.StopControllers()
+	s.KillDriver()
+	if s.sidecar != nil {
+		_ = os.RemoveAll(s.sidecar.sockets) // an empty directory is left at worst
+	}
 	if s.simulator != nil {
 		s.simulator.Stop(stopTimeout) // it ends its nodes
 	}
 }
 
-// StopControllers ends MCM and the machine-controller as a crash would.
+// StopControllers ends MCM and the machine-controller as a crash would. A driver
+// in a process of its own goes on.
 func (s *Stack) StopControllers() {
 	for _, p := range s.controllers {
 		p.Stop(0)
@@ -132,7 +149,11 @@ func (s *Stack) Processes() []*process.Process {
 	if s.simulator == nil {
 		return nil
 	}
-	return append([]*process.Process{s.simulator}, s.controllers...)
+	all := append([]*process.Process{s.simulator}, s.controllers...)
+	if s.sidecar != nil && s.sidecar.process != nil {
+		all = append(all, s.sidecar.process)
+	}
+	return all
 }
 
 // VCenter describes the simulated vCenter.
@@ -143,6 +164,17 @@ func (s *Stack) Namespace() string { return s.options.Namespace }
 
 // Joins says whether machines join the cluster as nodes.
 func (s *Stack) Joins() bool { return s.options.Join }
+
+// Cluster is the control plane of the installation.
+func (s *Stack) Cluster() *cluster.Cluster { return s.options.Cluster }
+
+// DriverProcess is the name of the process that the driver runs in.
+func (s *Stack) DriverProcess() string {
+	if s.options.Sidecar {
+		return VCHDriver
+	}
+	return MachineController
+}
 
 // ReadyFile is the path of the file with which the simulated vCenter describes itself.
 func (s *Stack) ReadyFile() string { return filepath.Join(s.options.Dir, "vcenter.json") }
@@ -172,9 +204,14 @@ func (s *Stack) startVCenter(ctx context.Context) error {
 	})
 }
 
-// StartControllers starts MCM and the machine-controller and returns when both
-// are healthy.
+// StartControllers starts the driver, if it is a process of its own that does not
+// run, then MCM and the machine-controller, and returns when all are healthy.
 func (s *Stack) StartControllers(ctx context.Context) error {
+	if s.sidecar != nil {
+		if err := s.StartDriver(ctx); err != nil {
+			return err
+		}
+	}
 	ports, err := cluster.FreePorts(ctx, 2)
 	if err != nil {
 		return err
@@ -196,6 +233,9 @@ func (s *Stack) StartControllers(ctx context.Context) error {
 	driver := append(common(ports[1]),
 		"--machine-creation-timeout=3m", "--machine-health-timeout=2m", "--machine-drain-timeout=1m",
 		"--machine-safety-orphan-vms-period=15s", "--machine-safety-apiserver-statuscheck-period=10s", "--machine-safety-apiserver-statuscheck-timeout=5s")
+	if s.sidecar != nil {
+		driver = append(driver, "--cmi-endpoint="+s.Endpoint())
+	}
 	return s.startController(ctx, MachineController, s.options.Programs.Path(MachineController), driver, ports[1])
 }
 
