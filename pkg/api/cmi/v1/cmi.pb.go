@@ -1289,9 +1289,7 @@ const file_cmi_v1_cmi_proto_rawDesc = "" +
 	"\x10GetMachineStatus\x12\x1f.cmi.v1.GetMachineStatusRequest\x1a .cmi.v1.GetMachineStatusResponse\"\x00\x12K\n" +
 	"\fListMachines\x12\x1b.cmi.v1.ListMachinesRequest\x1a\x1c.cmi.v1.ListMachinesResponse\"\x00\x12T\n" +
 	"\x0fShutDownMachine\x12\x1e.cmi.v1.ShutDownMachineRequest\x1a\x1f.cmi.v1.ShutDownMachineResponse\"\x00\x12K\n" +
-	"\fGetVolumeIDs\x12\x1b.cmi.v1.GetVolumeIDsRequest\x1a\x1c.cmi.v1.GetVolumeIDsResponse\"\x00B\xa0\x01\n" +
-	"\n" +
-	"com.cmi.v1B\bCmiProtoP\x01ZOgithub.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/cmi/v1;cmiv1\xa2\x02\x03CXX\xaa\x02\x06Cmi.V1\xca\x02\x06Cmi\\V1\xe2\x02\x12Cmi\\V1\\GPBMetadata\xea\x02\aCmi::V1b\x06proto3"
+	"\fGetVolumeIDs\x12\x1b.cmi.v1.GetVolumeIDsRequest\x1a\x1c.cmi.v1.GetVolumeIDsResponse\"\x00b\x06proto3"
 
 var (
 	file_cmi_v1_cmi_proto_rawDescOnce sync.Once
