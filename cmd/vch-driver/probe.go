@@ -39,7 +39,7 @@ func probeCommand(endpoint string) *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			conn, err := grpc.NewClient(at.Target(), grpc.WithTransportCredentials(secured))
+			conn, err := grpc.NewClient(at.Target(), grpc.WithTransportCredentials(secured), grpc.WithNoProxy())
 			if err != nil {
 				return fmt.Errorf("prepare a connection to %s: %w", at, err)
 			}

@@ -69,6 +69,7 @@ func NewDriver(options DriverOptions) (*Driver, error) {
 	curve.BaseDelay, curve.MaxDelay = firstBackoff, lastBackoff
 	conn, err := grpc.NewClient(options.Endpoint.Target(),
 		grpc.WithTransportCredentials(options.Credentials),
+		grpc.WithNoProxy(), // requests hold credentials: they go where the endpoint says and nowhere else
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: curve, MinConnectTimeout: probeLimit}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: clientPing, Timeout: clientPingTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponseBytes)),
