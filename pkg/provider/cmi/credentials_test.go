@@ -261,12 +261,12 @@ func TestARotationUnderLoadMixesNothingAndShowsNoGap(t *testing.T) {
 			}
 		})
 	}
-	for i := range 500 {
+	for i := range 150 {
 		own.write(version(i + 1))
 	}
 	close(done)
 	wg.Wait()
-	if got, err := read(); err != nil || string(got[v1alpha1.SecretHost]) != "version-500" {
+	if got, err := read(); err != nil || string(got[v1alpha1.SecretHost]) != "version-150" {
 		t.Errorf("in the end: %q, %v", got, err)
 	}
 }

@@ -267,10 +267,10 @@ func TestTheGateHoldsUnderLoad(t *testing.T) {
 	}}
 	r := newRig(t, d, ServerOptions{MaxConcurrentCalls: 8})
 	var wg sync.WaitGroup
-	for i := range 16 {
+	for i := range 8 {
 		client := r.machines()
 		wg.Go(func() {
-			for j := range 60 {
+			for j := range 40 {
 				_, err := rigStatus(rigContext(t), client, fmt.Sprint("m-", (i+j)%4))
 				if code := status.Code(err); code != codes.OK && code != codes.Aborted && code != codes.Unavailable {
 					t.Error(err)

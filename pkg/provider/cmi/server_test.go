@@ -338,7 +338,7 @@ func TestMessagesOfAnyShapeAreAnswered(t *testing.T) {
 		"no spec":            {MachineName: rigMachine},
 		"garbage":            {MachineName: "\x00\n/..", ProviderSpec: []byte{0xff, 0, '{'}, Secrets: wide, LastKnownState: []byte{0xff}},
 		"deep":               {MachineName: rigMachine, ProviderSpec: []byte(strings.Repeat(`{"vch":`, 200_000))},
-		"a long name":        {MachineName: strings.Repeat("n", 1<<20), ProviderSpec: []byte(rigSpec), Secrets: rigSecret()},
+		"a long name":        {MachineName: strings.Repeat("n", 64<<10), ProviderSpec: []byte(rigSpec), Secrets: rigSecret()},
 		"without Secret":     {MachineName: rigMachine, ProviderSpec: []byte(rigSpec)},
 		"a huge spec":        {MachineName: rigMachine, ProviderSpec: []byte(`{"x":"` + strings.Repeat("y", 3<<20) + `"}`)},
 		"a wrong vch":        {MachineName: rigMachine, ProviderSpec: []byte(`{"vch":7,"startTimeoutSeconds":1e300}`)},
