@@ -9,7 +9,8 @@
 #                the SPI implementations, the provider on a simulated vCenter,
 #                layers and manifests
 #   e2e          test/e2e: real API server, real MCM, nodes that join
-#   integration  MCM's own integration framework, in namespaces of its own
+#   integration  MCM's own integration framework, in namespaces of its own, with the
+#                driver in the machine-controller and as a sidecar
 #
 # A suite that fails does not keep the next ones from running; the last lines say
 # how each ended, and the exit code is 0 only if all passed.
@@ -25,7 +26,7 @@ unit() {
   CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m -skip 'UnderFaults$' $packages || return 1
   # Thousands of operations one after the other: the race detector would find
   # nothing in them and make them take half an hour.
-  go test -count=1 -timeout 20m -run 'UnderFaults$' ./pkg/spi/...
+  go test -count=1 -timeout 20m -run 'UnderFaults$' ./pkg/spi/... ./test/conformance
 }
 
 e2e() {

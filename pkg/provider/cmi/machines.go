@@ -48,6 +48,7 @@ func (s *machineServer) unpack(ctx context.Context, m message) (unpacked, error)
 		return unpacked{}, err
 	}
 	u := unpacked{machine: &mcmv1alpha1.Machine{}, class: classOf(ctx, m.GetProviderSpec()), secret: secret}
+	u.machine.Spec.ProviderID = first(ctx, keyProviderID, "")
 	u.machine.Name, u.machine.Namespace, u.machine.Spec.Class.Name = m.GetMachineName(), u.class.Namespace, u.class.Name
 	if with, ok := m.(interface{ GetProviderID() string }); ok {
 		u.machine.Spec.ProviderID = with.GetProviderID()

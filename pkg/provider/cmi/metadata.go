@@ -24,6 +24,9 @@ const (
 	keyMethod = "mcm-driver-method"
 	// keyNamespace is the Machine's namespace.
 	keyNamespace = "mcm-machine-namespace-bin"
+	// keyProviderID is the Machine's provider id for InitializeMachine: CMI's
+	// CreateMachine, which stands for it, has no field for it.
+	keyProviderID = "mcm-machine-provider-id-bin"
 	// keyClassName and keyClassProvider are the MachineClass's.
 	keyClassName     = "mcm-class-name-bin"
 	keyClassProvider = "mcm-class-provider-bin"
@@ -93,6 +96,9 @@ func withRequest(ctx context.Context, machine *mcmv1alpha1.Machine, class *mcmv1
 		pairs = append(pairs, keyNamespace, machine.Namespace)
 	default:
 		pairs = append(pairs, keyNamespace, class.Namespace)
+	}
+	if method == methodInitialize && machine != nil && machine.Spec.ProviderID != "" {
+		pairs = append(pairs, keyProviderID, machine.Spec.ProviderID)
 	}
 	if method != "" {
 		pairs = append(pairs, keyMethod, method)
