@@ -41,11 +41,11 @@ test-unit: ## Run the tests that need no control plane, with the race detector.
 	@hack/test.sh unit
 
 .PHONY: e2e
-e2e: ## Run the end-to-end tests: real API server, real MCM, nodes that join.
+e2e: ## Run the end-to-end tests: real API server, real MCM, nodes that join, both modes.
 	@hack/test.sh e2e
 
 .PHONY: integration
-integration: ## Run MCM's own integration framework on this provider.
+integration: ## Run MCM's own integration framework, with the driver in-process and as a sidecar.
 	@hack/test.sh integration
 
 .PHONY: bench

@@ -31,40 +31,67 @@ const (
 // specs is how many specs the framework has.
 const specs = 10
 
+// report is the name of the file with what became of them.
+const report = "report.json"
+
+// workspace is where the framework runs.
+func (s specification) workspace() string { return filepath.Join(s.Dir, "workspace") }
+
 // runInside runs the suite in the private namespaces.
-func runInside(ctx context.Context, programs *stack.Programs) error {
+func (s specification) runInside(ctx context.Context) error {
 	if os.Getpid() != 1 {
 		return errors.New("not in a PID namespace of its own: this would end processes of others")
 	}
 	if err := raiseLoopback(); err != nil {
 		return err
 	}
-	clusterDir, err := tempDir(programs, "cluster")
+	clusterDir, err := tempDir(s.Dir, "cluster")
 	if err != nil {
 		return err
 	}
-	c, err := cluster.Start(ctx, cluster.Options{Programs: programs.ControlPlane, Dir: clusterDir})
+	c, err := cluster.Start(ctx, cluster.Options{Programs: s.Programs.ControlPlane, Dir: clusterDir})
 	if err != nil {
 		return err
 	}
 	defer c.Stop()
-	stackDir, err := tempDir(programs, "stack")
+	stackDir, err := tempDir(s.Dir, "stack")
 	if err != nil {
 		return err
 	}
-	s, err := stack.Start(ctx, stack.Options{Programs: programs, Cluster: c, Dir: stackDir, Namespace: namespace, Join: true, NoControllers: true})
+	installed, err := stack.Start(ctx, stack.Options{
+		Programs: s.Programs, Cluster: c, Dir: stackDir, Namespace: namespace, Join: true, Sidecar: s.Sidecar, NoControllers: true,
+	})
 	if err != nil {
 		return err
 	}
-	defer s.Stop()
-	w := workspace{dir: filepath.Join(programs.Bin, "workspace"), programs: programs, cluster: c}
-	if err := w.prepare(ctx, s); err != nil {
+	defer installed.Stop()
+	if s.Sidecar {
+		if err := installed.StartDriver(ctx); err != nil {
+			return err
+		}
+	}
+	w := workspace{dir: s.workspace(), programs: s.Programs, cluster: c}
+	if err := w.prepare(ctx, installed); err != nil {
 		return err
 	}
-	if err := w.runSuite(ctx); err != nil {
+	err = errors.Join(w.runSuite(ctx), installed.Err())
+	if s.Sidecar {
+		err = errors.Join(err, wasAsked(ctx, installed))
+	}
+	if err != nil {
 		return fmt.Errorf("%w\n%s", err, w.logs())
 	}
 	return nil
+}
+
+// wasAsked returns an error if nobody has asked the driver for a machine: then the
+// machine-controller did not know of it.
+func wasAsked(ctx context.Context, s *stack.Stack) error {
+	calls, err := s.Calls(ctx)
+	if err == nil && calls["CreateMachine"].Ended == 0 {
+		err = errors.New("the driver was never asked for a machine")
+	}
+	return err
 }
 
 // raiseLoopback brings the loopback interface of the network namespace up.
@@ -111,8 +138,12 @@ func (w *workspace) prepare(ctx context.Context, s *stack.Stack) error {
 			return fmt.Errorf("make the workspace: %w", err)
 		}
 	}
-	driver := startMakefile(w.programs.Path(stack.MachineController), "--machine-creation-timeout=5m --machine-health-timeout=2m --machine-drain-timeout=2m"+
-		" --machine-safety-apiserver-statuscheck-period=10s --machine-safety-apiserver-statuscheck-timeout=5s")
+	flags := "--machine-creation-timeout=5m --machine-health-timeout=2m --machine-drain-timeout=2m" +
+		" --machine-safety-apiserver-statuscheck-period=10s --machine-safety-apiserver-statuscheck-timeout=5s"
+	if s.DriverProcess() != stack.MachineController {
+		flags += " --cmi-endpoint=" + s.Endpoint()
+	}
+	driver := startMakefile(w.programs.Path(stack.MachineController), flags)
 	mcm := startMakefile(w.programs.Tool(stack.MCM), "--machine-safety-overshooting-period=$(MACHINE_SAFETY_OVERSHOOTING_PERIOD)")
 	// The framework merges this into both classes.
 	patch := `{"providerSpec": {"tags": {"mcm-integration-test": "true"}}}`
@@ -154,8 +185,7 @@ func (w *workspace) class(ctx context.Context, s *stack.Stack) ([]byte, error) {
 }
 
 func (w *workspace) runSuite(ctx context.Context) error {
-	report := w.at("report.json")
-	command := exec.CommandContext(ctx, w.programs.Path(suite), "-test.timeout=20m", "-ginkgo.no-color", "-ginkgo.json-report="+report)
+	command := exec.CommandContext(ctx, w.programs.Path(suite), "-test.timeout=20m", "-ginkgo.no-color", "-ginkgo.json-report="+w.at(report))
 	command.Dir = w.at("test/integration/controller")
 	command.Env = append(os.Environ(),
 		"CONTROL_KUBECONFIG="+w.cluster.AdminKubeconfig(), "TARGET_KUBECONFIG="+w.cluster.AdminKubeconfig(),
@@ -165,28 +195,30 @@ func (w *workspace) runSuite(ctx context.Context) error {
 	if err := command.Run(); err != nil {
 		return fmt.Errorf("run the suite: %w", err)
 	}
-	return count(report)
+	return nil
 }
 
-// count reads the report of the suite: an empty one is no success either.
-func count(report string) error {
-	content, err := os.ReadFile(report)
-	if err != nil {
-		return fmt.Errorf("read the report: %w", err)
-	}
-	var suites []types.Report
-	if err := json.Unmarshal(content, &suites); err != nil {
-		return fmt.Errorf("decode the report: %w", err)
-	}
+// count says how many specs have passed. It reads the report of the suite: an empty
+// one is no success either.
+func (s specification) count() error {
 	passed := 0
-	for i := range suites {
-		passed += suites[i].SpecReports.WithLeafNodeType(types.NodeTypeIt).CountWithState(types.SpecStatePassed)
+	content, err := os.ReadFile(filepath.Join(s.workspace(), report))
+	if err != nil {
+		err = fmt.Errorf("%s: read the report: %w", s.Name, err)
+	} else {
+		var suites []types.Report
+		if err = json.Unmarshal(content, &suites); err != nil {
+			err = fmt.Errorf("%s: decode the report: %w", s.Name, err)
+		}
+		for i := range suites {
+			passed += suites[i].SpecReports.WithLeafNodeType(types.NodeTypeIt).CountWithState(types.SpecStatePassed)
+		}
 	}
-	_, err = fmt.Fprintf(os.Stdout, "%d/%d specs passed\n", passed, specs)
 	if passed != specs {
-		return errors.Join(err, fmt.Errorf("%d specs passed, want %d", passed, specs))
+		err = errors.Join(err, fmt.Errorf("%s: %d specs passed, want %d", s.Name, passed, specs))
 	}
-	return err
+	_, failed := fmt.Fprintf(os.Stdout, "%s: %d/%d specs passed\n", s.Name, passed, specs)
+	return errors.Join(err, failed)
 }
 
 // logs are the ends of the controllers' logs.

@@ -10,6 +10,9 @@
 // service account of those manifests, so what works here works with least rights.
 // Several installations can share one control plane; each has its own vCenter.
 //
+// With Sidecar, the manifests are those of kubernetes/sidecar and the driver is a
+// process of its own with a unix socket, which can be killed and started alone.
+//
 // With Join, the machines of an installation join the control plane as hollow
 // nodes. Without, the machine-controller runs with --target-kubeconfig=none.
 package stack

@@ -94,7 +94,8 @@ func (s *Stack) StartDriver(ctx context.Context) error {
 func (s *Stack) KillDriver() { s.StopDriver(0) }
 
 // StopDriver asks the driver of a Sidecar installation to end and kills it when it
-// has not within grace. That is no error for Err. It may be repeated.
+// has not within grace. That is no error for Err. It may be repeated, and does
+// nothing if the driver is part of the machine-controller.
 func (s *Stack) StopDriver(grace time.Duration) {
 	if s.sidecar == nil || s.sidecar.process == nil {
 		return
@@ -107,7 +108,7 @@ func (s *Stack) StopDriver(grace time.Duration) {
 func (s *Stack) Endpoint() string { return s.sidecar.endpoint() }
 
 // callCount is a line of gRPC's metrics.
-var callCount = regexp.MustCompile(`^grpc_server_(started|handled)_total\{.*grpc_method="(\w+)",grpc_service="cmi\.v1\.Machine".*\} (\S+)$`) //nolint:gochecknoglobals // constant
+var callCount = regexp.MustCompile(`^grpc_server_(started|handled)_total\{.*grpc_method="(\w+)",grpc_service="cmi\.v1\.Machine".*\} (\S+)$`)
 
 // Calls are MCM's calls of one method since the driver's process started.
 type Calls struct{ UnderWay, Ended int }

@@ -83,6 +83,9 @@ type Stack struct {
 // Start installs and returns when everything runs. The control plane must have
 // MCM's custom resource definitions. When it fails, nothing is left running.
 func Start(ctx context.Context, options Options) (_ *Stack, err error) {
+	if options.OwnCredentials && !options.Sidecar {
+		return nil, errors.New("only a driver in a process of its own can have its own credentials")
+	}
 	s := &Stack{options: options}
 	defer func() {
 		if err != nil {
