@@ -17,8 +17,8 @@ help: ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## Show the main job with a simulated vCenter and a real control plane; KEEP=1 leaves it running.
-	@hack/demo.sh $(if $(KEEP),--keep)
+demo: ## Show the main job with a simulated vCenter and a real control plane; KEEP=1 leaves it running, SIDECAR=1 has the driver as a gRPC plugin.
+	@hack/demo.sh $(if $(KEEP),--keep) $(if $(SIDECAR),--sidecar)
 
 .PHONY: build
 build: ## Build the programs into bin/.

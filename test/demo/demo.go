@@ -35,6 +35,8 @@ type demo struct {
 	narrator
 	dir  string
 	kept bool
+	// sidecar: the driver is a process of its own.
+	sidecar bool
 
 	programs *stack.Programs
 	cluster  *cluster.Cluster
@@ -110,7 +112,7 @@ func (d *demo) startVCenter(ctx context.Context) error {
 		return err
 	}
 	d.stack, err = stack.Start(ctx, stack.Options{
-		Programs: d.programs, Cluster: d.cluster, Dir: dir, Namespace: namespace, Join: true, NoControllers: true,
+		Programs: d.programs, Cluster: d.cluster, Dir: dir, Namespace: namespace, Join: true, NoControllers: true, Sidecar: d.sidecar,
 		VCHSimArgs: []string{"--vms=20"},
 	})
 	if err != nil {
@@ -150,6 +152,9 @@ func (d *demo) startControllers(ctx context.Context) error {
 		return err
 	}
 	d.running(d.stack.Processes()[1:])
+	if d.sidecar {
+		d.say("the driver serves at %s", d.stack.Endpoint())
+	}
 	return nil
 }
 

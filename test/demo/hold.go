@@ -27,6 +27,9 @@ func (d *demo) hold(ctx context.Context) {
 	d.say("  vchctl machines ls --secret-file=%s --provider-spec=%s", sampleFile("Secret"), sampleFile("MachineClass"))
 	d.say("The vCenter, for govc and the like:")
 	d.say("  export GOVC_URL=%s GOVC_USERNAME=%s GOVC_PASSWORD=%s GOVC_INSECURE=1", vcenter.URL, vcenter.Username, vcenter.Password)
+	if d.sidecar {
+		d.say("The driver, for grpcurl:  %s", d.stack.Endpoint())
+	}
 	d.say("The logs:  ls %s", filepath.Join("*", "*.log"))
 	d.say("To stop it all and remove every trace:  kill %d", os.Getpid())
 	if err := os.WriteFile(filepath.Join(d.dir, keptFile), nil, 0o600); err != nil {

@@ -30,10 +30,11 @@ import (
 
 func main() {
 	keep := flag.Bool("keep", false, "leave everything running and print how to look around")
+	sidecar := flag.Bool("sidecar", false, "run the driver as a gRPC plugin, in a process of its own")
 	held := flag.String("hold-in", "", "used by --keep: the directory of the process that holds what is kept")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := run(ctx, *keep, *held)
+	err := run(ctx, *keep, *sidecar, *held)
 	cancel()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "\ndemo:", err)
@@ -41,9 +42,9 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, keep bool, held string) (err error) {
+func run(ctx context.Context, keep, sidecar bool, held string) (err error) {
 	if keep && held == "" {
-		return keepRunning(ctx)
+		return keepRunning(ctx, sidecar)
 	}
 	dir := held
 	if dir == "" {
@@ -51,7 +52,7 @@ func run(ctx context.Context, keep bool, held string) (err error) {
 			return fmt.Errorf("make a directory: %w", err)
 		}
 	}
-	d := &demo{narrator: narrator{out: os.Stdout, start: time.Now()}, dir: dir, kept: held != ""}
+	d := &demo{narrator: narrator{out: os.Stdout, start: time.Now()}, dir: dir, kept: held != "", sidecar: sidecar}
 	err = d.play(ctx)
 	if d.kept && err == nil {
 		d.hold(ctx)
@@ -67,7 +68,7 @@ const keptFile = "kept"
 
 // keepRunning plays the demo in a process of its own, in the background, which
 // then holds everything until it is told to stop.
-func keepRunning(ctx context.Context) error {
+func keepRunning(ctx context.Context, sidecar bool) error {
 	dir, err := os.MkdirTemp("", "vch-demo-")
 	if err != nil {
 		return fmt.Errorf("make a directory: %w", err)
@@ -80,7 +81,7 @@ func keepRunning(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	holder := exec.CommandContext(context.WithoutCancel(ctx), self, "--keep", "--hold-in="+dir)
+	holder := exec.CommandContext(context.WithoutCancel(ctx), self, "--keep", fmt.Sprintf("--sidecar=%t", sidecar), "--hold-in="+dir)
 	holder.Stdout, holder.Stderr = log, log
 	holder.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is not for it
 	if err := holder.Start(); err != nil {
