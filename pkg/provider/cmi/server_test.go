@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -206,12 +207,12 @@ func TestHealthFollowsTheServer(t *testing.T) {
 	all(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 
 	returned := r.stopping(rigLimit)
+	awaitEnd(t, "Stop with a client that watches", 5*time.Second, returned)
 	for {
 		if _, err := watch.Recv(); err != nil {
 			break
 		}
 	}
-	awaitEnd(t, "Stop with a client that watches", rigLimit, returned)
 }
 
 func TestReflectionListsTheServices(t *testing.T) {
