@@ -31,15 +31,15 @@ func TestGarbageOnTheSocketIsSurvived(t *testing.T) {
 	frames := func(frames ...string) string { return http2.ClientPreface + strings.Join(frames, "") }
 	const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 	for name, bytes := range map[string]string{
-		"HTTP/1":                   "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-		"zeros":                    strings.Repeat("\x00", 1<<16),
-		"random":                   strings.Repeat("\xde\xad\xbe\xef", 1<<14),
-		"TLS":                      "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-		"no settings":              frames("\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00\x00\x00\x01"),
-		"a frame of 16 MiB":        frames(settings, "\xff\xff\xff\x00\x00\x00\x00\x00\x01"),
-		"data without a stream":    frames(settings, "\x00\x00\x01\x00\x00\x00\x00\x00\x01x"),
+		"HTTP/1":                    "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"zeros":                     strings.Repeat("\x00", 1<<16),
+		"random":                    strings.Repeat("\xde\xad\xbe\xef", 1<<14),
+		"TLS":                       "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+		"no settings":               frames("\x00\x00\x04\x08\x00\x00\x00\x00\x00\x00\x00\x00\x01"),
+		"a frame of 16 MiB":         frames(settings, "\xff\xff\xff\x00\x00\x00\x00\x00\x01"),
+		"data without a stream":     frames(settings, "\x00\x00\x01\x00\x00\x00\x00\x00\x01x"),
 		"headers that are no HPACK": frames(settings, "\x00\x00\x04\x01\x04\x00\x00\x00\x01\xff\xff\xff\xff"),
-		"an unknown frame":         frames(settings, "\x00\x00\x00\xee\xff\x7f\xff\xff\xff"),
+		"an unknown frame":          frames(settings, "\x00\x00\x00\xee\xff\x7f\xff\xff\xff"),
 	} {
 		conn := r.dial()
 		if _, err := conn.Write([]byte(bytes)); err != nil && !strings.Contains(err.Error(), "broken pipe") && !strings.Contains(err.Error(), "reset") {

@@ -118,7 +118,9 @@ func TestErrorsArriveWithCodeAndTextFromEveryMethod(t *testing.T) {
 
 func TestUninitializedBringsTheResponse(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, &stub{hook: func(context.Context, string, string) error { return mcmstatus.New(mcmcodes.Uninitialized, "not started") }}, ServerOptions{})
+	r := newRig(t, &stub{hook: func(context.Context, string, string) error {
+		return mcmstatus.New(mcmcodes.Uninitialized, "not started")
+	}}, ServerOptions{})
 	machine, class, secret := rigInput(rigMachine)
 	response, err := r.driver().GetMachineStatus(rigContext(t), &mcmdriver.GetMachineStatusRequest{Machine: machine, MachineClass: class, Secret: secret})
 	if code, text := rigCode(err); code != mcmcodes.Uninitialized || text != "not started" {
