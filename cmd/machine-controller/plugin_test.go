@@ -30,7 +30,7 @@ import (
 // socket is an endpoint in a directory of its own.
 func socket(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "mc") // a test's own directory has too long a name
+	dir, err := os.MkdirTemp("", "mc") //nolint:usetesting // a test's own directory has too long a name for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,7 +91,7 @@ func run(t *testing.T, env []string, args ...string) (code int, out string) {
 
 func socket(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "drv") // a test's own directory has too long a name
+	dir, err := os.MkdirTemp("", "drv") //nolint:usetesting // a test's own directory has too long a name for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

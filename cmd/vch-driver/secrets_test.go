@@ -46,7 +46,7 @@ func spellings(t *testing.T, secret string) []string {
 	}
 	found := []string{
 		secret, quoted[1 : len(quoted)-1], ascii[1 : len(ascii)-1], string(inJSON[1 : len(inJSON)-1]), html.EscapeString(secret),
-		url.QueryEscape(secret), url.PathEscape(secret), fmt.Sprintf("%x", secret), fmt.Sprint([]byte(secret)),
+		url.QueryEscape(secret), url.PathEscape(secret), fmt.Sprintf("%x", secret), fmt.Sprintf("%d", []byte(secret)),
 	}
 	// Base64 of a text that stands in the middle of another one has three forms.
 	for skip := range 3 {

@@ -208,7 +208,7 @@ type rig struct {
 
 func rigSocket(t testing.TB) Endpoint {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "cmi") // a test's own directory has too long a name
+	dir, err := os.MkdirTemp("", "cmi") //nolint:usetesting // a test's own directory has too long a name for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -304,12 +304,12 @@ func TestVolumesAreReadStrictlyEnough(t *testing.T) {
 		}
 	}
 	// What is no volume of this world is passed over by the real driver.
-	real := newRig(t, provider.NewMachinePlugin(fake.New(), provider.Options{}), ServerOptions{}).machines()
+	plugin := newRig(t, provider.NewMachinePlugin(fake.New(), provider.Options{}), ServerOptions{}).machines()
 	encoded, err := json.Marshal([]*corev1.PersistentVolumeSpec{nil, {}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := real.GetVolumeIDs(rigContext(t), &cmiv1.GetVolumeIDsRequest{PVSpecList: encoded})
+	response, err := plugin.GetVolumeIDs(rigContext(t), &cmiv1.GetVolumeIDsRequest{PVSpecList: encoded})
 	if err != nil || len(response.GetVolumeIDs()) > 0 {
 		t.Errorf("got %v, %v", response, err)
 	}
