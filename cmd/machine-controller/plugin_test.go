@@ -92,11 +92,11 @@ func TestWithoutADriverTheStartFailsInTime(t *testing.T) {
 	t.Parallel()
 	at := socket(t)
 	began := time.Now()
-	last := fails(t, "--cmi-endpoint="+at, "--cmi-startup-timeout=700ms", "--target-kubeconfig=none", "--control-kubeconfig=/nowhere")
+	last := fails(t, "--cmi-endpoint="+at, "--cmi-startup-timeout=2s", "--target-kubeconfig=none", "--control-kubeconfig=/nowhere")
 	if !strings.Contains(last, at) || !strings.Contains(last, "no such file") {
 		t.Errorf("got %q, want a line that names %s and the last answer", last, at)
 	}
-	if took := time.Since(began); took < 700*time.Millisecond || took > 10*time.Second {
+	if took := time.Since(began); took < 2*time.Second || took > 20*time.Second {
 		t.Errorf("it took %s", took)
 	}
 }

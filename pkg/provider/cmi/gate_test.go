@@ -132,7 +132,7 @@ func TestAMachineIsFreeAgainHoweverItsCallEnded(t *testing.T) {
 			}
 		},
 		"the client's time is over": func(t *testing.T, r *rig, held *occupied) {
-			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
 			_, err := r.machines().DeleteMachine(ctx, &cmiv1.DeleteMachineRequest{MachineName: rigMachine, ProviderSpec: []byte(rigSpec)})
 			if status.Code(err) != codes.DeadlineExceeded {
@@ -349,12 +349,17 @@ func TestAMachineStaysBusyWhileItsDriverDoesNotListen(t *testing.T) {
 	held.deaf = true
 	r := newRig(t, &stub{hook: held.hook}, ServerOptions{})
 	client := r.machines()
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := client.DeleteMachine(ctx, &cmiv1.DeleteMachineRequest{MachineName: rigMachine, ProviderSpec: []byte(rigSpec)}); status.Code(err) != codes.DeadlineExceeded {
+	ctx, cancel := context.WithCancel(rigContext(t))
+	ended := make(chan error, 1)
+	go func() {
+		_, err := client.DeleteMachine(ctx, &cmiv1.DeleteMachineRequest{MachineName: rigMachine, ProviderSpec: []byte(rigSpec)})
+		ended <- err
+	}()
+	held.await(t)
+	cancel()
+	if err := <-ended; status.Code(err) != codes.Canceled {
 		t.Errorf("got %v", err)
 	}
-	held.await(t)
 	if _, err := rigStatus(rigContext(t), client, rigMachine); status.Code(err) != codes.Aborted {
 		t.Errorf("a second call beside the one that goes on: %v", err)
 	}
