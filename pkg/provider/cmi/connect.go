@@ -95,6 +95,9 @@ func (d *Driver) Wait(ctx context.Context) error {
 	var last error
 	err := wait.PollUntilContextCancel(ctx, probeInterval, true, func(ctx context.Context) (bool, error) {
 		answer := d.probe(ctx)
+		if ctx.Err() != nil && last != nil {
+			return false, ctx.Err() // the end of the wait is no answer
+		}
 		if answer != nil && (last == nil || last.Error() != answer.Error()) {
 			logger.Info("Waiting for the driver", "answer", answer.Error())
 		}
