@@ -69,7 +69,7 @@ func (p *plugin) driver(ctx context.Context, callTimeout time.Duration) (driver.
 	}
 	secured, err := cmi.ClientCredentials(endpoint, p.tls, p.insecure)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("--cmi-insecure, --cmi-tls-cert-file, --cmi-tls-key-file, --cmi-tls-ca-file: %w", err)
 	}
 	d, err := cmi.NewDriver(cmi.DriverOptions{
 		Endpoint: endpoint, Credentials: secured, CallTimeout: callTimeout, Registerer: prometheus.DefaultRegisterer,

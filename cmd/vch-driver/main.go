@@ -131,7 +131,7 @@ func (s *settings) serve(ctx context.Context, stderr io.Writer) (err error) {
 		Logger: logger, CallTimeout: s.backend.CallTimeout, MaxConcurrentCalls: s.maxCalls, Registerer: registry,
 	}
 	if options.Credentials, err = cmi.ServerCredentials(endpoint, s.tls, s.insecure); err != nil {
-		return err
+		return fmt.Errorf("--insecure, --tls-cert-file, --tls-key-file, --tls-client-ca-file: %w", err)
 	}
 	if s.credentialsDir != "" {
 		options.Own = cmi.OwnCredentials(s.credentialsDir)

@@ -35,7 +35,7 @@ func probeCommand(endpoint string) *cobra.Command {
 			}
 			secured, err := cmi.ClientCredentials(at, files, insecure)
 			if err != nil {
-				return err
+				return fmt.Errorf("--insecure, --tls-cert-file, --tls-key-file, --tls-ca-file: %w", err)
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()

@@ -127,7 +127,7 @@ func (d *Driver) Wait(ctx context.Context) error {
 				info.GetName(), info.GetVersion(), d.options.Endpoint, needed)
 		}
 	}
-	logger.Info("The driver is ready", "name", info.GetName(), "version", info.GetVersion(), "capabilities", can)
+	logger.Info("The driver is ready", "name", info.GetName(), "version", info.GetVersion(), "capabilities", fmt.Sprint(can))
 	return nil
 }
 

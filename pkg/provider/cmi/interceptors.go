@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/go-logr/logr"
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
@@ -38,7 +39,7 @@ func (s *Server) unaryInterceptors(metrics *grpcprom.ServerMetrics) []grpc.Unary
 	return []grpc.UnaryServerInterceptor{
 		metrics.UnaryServerInterceptor(),
 		s.withLogger,
-		logging.UnaryServerInterceptor(logging.LoggerFunc(logCall), logOptions()...),
+		logging.UnaryServerInterceptor(logging.LoggerFunc(logCall), logOptions(s.options.Logger)...),
 		recovery.UnaryServerInterceptor(recovery.WithRecoveryHandlerContext(recovered)),
 		selector.UnaryServerInterceptor(withLimit, selector.MatchFunc(isNot(cmiv1.Machine_ServiceDesc.ServiceName))),
 		selector.UnaryServerInterceptor(s.admit, selector.MatchFunc(is(cmiv1.Machine_ServiceDesc.ServiceName))),
@@ -76,9 +77,19 @@ func (s *Server) withLogger(ctx context.Context, req any, _ *grpc.UnaryServerInf
 	return handler(ctx, req)
 }
 
-func logOptions() []logging.Option {
+// logOptions says what is logged. The fields of a line are made before logCall can
+// say that nobody wants it, so events below the logger's verbosity are left out.
+func logOptions(logger logr.Logger) []logging.Option {
+	var events []logging.LoggableEvent
+	for event, verbosity := range map[logging.LoggableEvent]int{
+		logging.FinishCall: levelFailed, logging.StartCall: levelCall, logging.PayloadReceived: levelMessage, logging.PayloadSent: levelMessage,
+	} {
+		if logger.V(verbosity).Enabled() {
+			events = append(events, event)
+		}
+	}
 	return []logging.Option{
-		logging.WithLogOnEvents(logging.StartCall, logging.FinishCall, logging.PayloadReceived, logging.PayloadSent),
+		logging.WithLogOnEvents(events...),
 		logging.WithDurationField(logging.DurationToDurationField),
 		logging.WithDisableLoggingFields(logging.SystemTag[0], logging.ComponentFieldKey, logging.MethodTypeFieldKey),
 		logging.WithLevels(func(code codes.Code) logging.Level {

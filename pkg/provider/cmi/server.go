@@ -27,9 +27,10 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/provider"
 )
 
-// DefaultMaxConcurrentCalls is above what one machine-controller has under way:
-// a worker has one call, and there are 50 for each of its queues.
-const DefaultMaxConcurrentCalls = 256
+// DefaultMaxConcurrentCalls is above what one machine-controller has under way by
+// default: 50 workers that create, 50 that delete, and a few lists. Each can
+// hold a message of MaxMessageBytes.
+const DefaultMaxConcurrentCalls = 128
 
 // Limits of what a client can make the server hold. Objects of Kubernetes are
 // below 2 MiB, and a request has one of them and a Secret of at most 1 MiB.
