@@ -5,6 +5,7 @@ package providertest
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	mcmv1alpha1 "github.com/gardener/machine-controller-manager/pkg/apis/machine/v1alpha1"
@@ -19,8 +20,11 @@ import (
 	"github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/informers"
 	kubefake "k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -62,6 +66,7 @@ func (c *controlled) start() {
 	secret := secretOf(c.world)
 	secret.Name, secret.Namespace = "secret", "ns"
 	c.client = mcmfake.NewSimpleClientset(class)
+	watched := watchOf(c.client, mcmv1alpha1.SchemeGroupVersion.WithResource("machines"))
 	core := kubefake.NewClientset(secret)
 	machineInformers := mcminformers.NewSharedInformerFactory(c.client, 0)
 	coreInformers := informers.NewSharedInformerFactory(core, 0)
@@ -82,6 +87,23 @@ func (c *controlled) start() {
 		machineInformers.Shutdown()
 		coreInformers.Shutdown()
 	})
+	gomega.Eventually(watched).WithTimeout(patience).Should(gomega.BeClosed())
+}
+
+// watchOf returns a channel that is closed when somebody watches a resource. A
+// client in memory forgets to tell an informer of what is made between its list
+// and its watch, so nothing may be made before.
+func watchOf(client *mcmfake.Clientset, resource schema.GroupVersionResource) <-chan struct{} {
+	watched := make(chan struct{})
+	closeOnce := sync.OnceFunc(func() { close(watched) })
+	client.PrependWatchReactor(resource.Resource, func(action clienttesting.Action) (bool, watch.Interface, error) {
+		w, err := client.Tracker().Watch(resource, action.GetNamespace())
+		if err == nil {
+			closeOnce()
+		}
+		return true, w, err
+	})
+	return watched
 }
 
 func (c *controlled) machine(ctx context.Context, name string) *mcmv1alpha1.Machine {
