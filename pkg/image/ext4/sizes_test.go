@@ -368,7 +368,7 @@ func TestBadEntriesAreNamed(t *testing.T) {
 		`archive entry "s": it is a symbolic link to nothing`:                                   {symlink("s", "")},
 		`archive entry "s": its target has 4096 bytes, more than the 4095 that Linux allows`:    {symlink("s", strings.Repeat("x", 4096))},
 		`has 256 bytes, more than 255`:                                                          {regular(strings.Repeat("n", 256), "")},
-		`has 5000 bytes, more than the 4095 that Linux allows`:                                  {regular(strings.Repeat("n/", 2500), "")},
+		`has 5001 bytes, more than the 4095 that Linux allows`:                                  {regular(strings.Repeat("n/", 2500)+"f", "")},
 	} {
 		err := discard(t, archive(t, files...), options(64*mib))
 		if !errdefs.Is(err, errdefs.InvalidArgument) || !strings.Contains(err.Error(), want) {
