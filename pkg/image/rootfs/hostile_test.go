@@ -163,7 +163,10 @@ func TestWhatHasNoEndIsBounded(t *testing.T) {
 				return header(t, symlink(fmt.Sprint("l", i-1), fmt.Sprint("l", i-2, "/../", strings.Repeat("d/../", 700), "d")))
 			}
 			return header(t, file("l38/x", ""))
-		}, "too many paths through symbolic links"},
+		}, "parts, symbolic links followed"},
+		"paths with many parts": {func(int) []byte {
+			return header(t, file(strings.Repeat("d/", 1000)+"x", ""))
+		}, "parts, symbolic links followed"},
 		"content": {func(i int) []byte {
 			if i == 0 {
 				return header(t, entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: "a"}, body: strings.Repeat("x", 9<<20)})
@@ -235,5 +238,32 @@ func TestOptionsThatCannotBeAreRefused(t *testing.T) {
 	}
 	if _, err := rootfs.NewPlan(t.Context(), make([]rootfs.Layer, 5000), rootfs.Options{}); !errdefs.Is(err, errdefs.InvalidArgument) {
 		t.Errorf("5000 layers: kind %q: %v", errdefs.KindOf(err), err)
+	}
+}
+
+func TestAPathThatIsTooLongBelowWhatGaveWayIsRefused(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat(strings.Repeat("x", 99)+"/", 20) + "f"
+	_, err := rootfs.NewPlan(t.Context(), layersOf(pack(t, file(long, "")), pack(t, file(long+"/"+long+"/"+long, ""))), rootfs.Options{})
+	if !errdefs.Is(err, errdefs.InvalidArgument) || !strings.Contains(err.Error(), "more than 4095 bytes") {
+		t.Errorf("kind %q: %v", errdefs.KindOf(err), err)
+	}
+}
+
+func TestWhatWasReplacedCostsNoMemory(t *testing.T) {
+	t.Parallel()
+	var entries []entry
+	for range 3000 {
+		note := dir("a/", 0o755)
+		note.PAXRecords = map[string]string{"SCHILY.xattr.user.note": "x"}
+		socket := entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: "a", Mode: 0o140755}}
+		entries = append(entries, file("a", ""), note, file("a/b", ""), socket, file("a", "1"), file("c", ""), link("a", "c"))
+	}
+	plan, err := rootfs.NewPlan(t.Context(), layersOf(pack(t, entries...)), rootfs.Options{MaxMemory: 16 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := plan.Stats(); got.Paths != 3 || got.Bytes != 0 {
+		t.Errorf("stats = %+v, want 3 paths without content", got)
 	}
 }

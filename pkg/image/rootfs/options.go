@@ -24,8 +24,9 @@ type Layer struct {
 // Options bounds the work and says what the result has beside the layers. The
 // zero value of a field means its default.
 type Options struct {
-	// MaxEntries bounds the headers of all layers together, and the paths of the
-	// tree at any time. Default 500,000.
+	// MaxEntries bounds the headers of all layers together, the paths of the tree at
+	// any time, and, with 64 for each, the parts of paths that are walked. Default
+	// 500,000.
 	MaxEntries int
 	// MaxMemory bounds the bytes that a plan holds: nodes, names, link targets and
 	// the extended attributes of directories. Default 40 MiB, which is 500,000

@@ -112,6 +112,10 @@ func (t *tree) walk(from uint32, rest string, layer uint16, mode walkMode) (uint
 	for rest != "" {
 		var part string
 		part, rest, _ = strings.Cut(rest, "/")
+		if t.steps++; t.steps > stepsPerEntry*t.opts.MaxEntries {
+			return 0, errdefs.New(errdefs.ResourceExhausted, "the paths of the layers have more than %d parts, symbolic links followed",
+				stepsPerEntry*t.opts.MaxEntries)
+		}
 		switch part {
 		case "", ".":
 			continue
@@ -139,13 +143,11 @@ func (t *tree) walk(from uint32, rest string, layer uint16, mode walkMode) (uint
 			if hops++; hops > maxHops {
 				return 0, errdefs.New(errdefs.InvalidArgument, "more than %d symbolic links to follow", maxHops)
 			}
-			if t.hops += 1 + strings.Count(target, "/"); t.hops > hopsPerPath*t.opts.MaxEntries {
-				return 0, errdefs.New(errdefs.ResourceExhausted, "the layers have too many paths through symbolic links")
-			}
 			if target[0] == '/' {
 				dir = rootNode
 			}
 			rest = target + "/" + rest
+			t.steps += len(rest) / 64 // copying is work too
 		case mode == look:
 			return 0, nil
 		case layer == 0 || t.nodes.at(n).layer == layer:

@@ -31,7 +31,7 @@ type tree struct {
 	count  int   // nodes
 	memory int64 // bytes charged
 	bytes  int64 // content of the regular files
-	hops   int   // parts of symbolic links followed
+	steps  int   // parts of paths walked
 }
 
 // node is a path. Number 0 is none.
@@ -81,13 +81,15 @@ func (r record) cost() int { return recordCost + len(r.key) + len(r.value) }
 // What a tree charges for its parts, from the sizes of the types above; a node
 // also has two heads at most.
 const (
-	nodeCost    = 28 + 8
-	inodeCost   = 24 + 8 // and its place in the plan's order
-	dirCost     = 40
-	recordCost  = 160 // and its place in a map
-	rootNode    = 1
-	maxHops     = 40 // as in Linux, for one path
-	hopsPerPath = 32 // of the budget that all paths share
+	nodeCost   = 28 + 8
+	inodeCost  = 24 + 8 // and its place in the plan's order
+	dirCost    = 40
+	recordCost = 160 // and its place in a map
+	rootNode   = 1
+	maxHops    = 40 // as in Linux, for one path
+	// Paths of images have ten parts. A hostile one has 2,000, or more with symbolic
+	// links, and half a million of these would take minutes.
+	stepsPerEntry = 64
 )
 
 func newTree(opts Options) *tree {
