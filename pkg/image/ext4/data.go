@@ -73,6 +73,7 @@ func (w *writer) addContent(number uint32, name string, size int64, content io.R
 		return err
 	}
 	w.inline[number] = root
+	w.kept += len(root)
 	n.blocks += w.out.block() - n.first
 	return nil
 }
@@ -97,7 +98,7 @@ func (w *writer) copyContent(name string, size int64, content io.Reader) ([]exte
 			return nil, errdefs.Wrap(errdefs.KindOf(w.archiveError(err)), w.archiveError(err), "archive entry %q", short(name))
 		}
 		blocks := uint32(blocksOf(int64(len(chunk)))) //nolint:gosec // at most 64
-		logical := uint32(done / blockSize)           //nolint:gosec // no file is larger than the disk
+		logical := uint32(done / blockSize)
 		done += int64(len(chunk))
 		if isZero(chunk) {
 			w.holes += int64(blocks)

@@ -87,7 +87,7 @@ func newNodeOf(header *tar.Header) (node, error) {
 	fail := func(format string, args ...any) (node, error) {
 		return node{}, entryError(header.Name, format, args...)
 	}
-	n := node{mode: uint16(header.Mode & 0o7777)} //nolint:gosec // 12 bits
+	n := node{mode: uint16(header.Mode & 0o7777)}
 	switch header.Typeflag {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		n.mode |= typeRegular
@@ -107,7 +107,7 @@ func newNodeOf(header *tar.Header) (node, error) {
 	if header.Uid < 0 || int64(header.Uid) > math.MaxUint32 || header.Gid < 0 || int64(header.Gid) > math.MaxUint32 {
 		return fail("its owner is %d:%d: numbers go from 0 to %d", header.Uid, header.Gid, uint32(math.MaxUint32))
 	}
-	n.uid, n.gid = uint32(header.Uid), uint32(header.Gid) //nolint:gosec // checked
+	n.uid, n.gid = uint32(header.Uid), uint32(header.Gid)
 	if header.Typeflag == tar.TypeChar || header.Typeflag == tar.TypeBlock {
 		const maxMajor, maxMinor = 1<<12 - 1, 1<<20 - 1
 		if header.Devmajor < 0 || header.Devmajor > maxMajor || header.Devminor < 0 || header.Devminor > maxMinor {
@@ -133,7 +133,8 @@ func (w *writer) place(what string, elements []string, n node) (uint32, error) {
 		if !n.isDir() {
 			return 0, entryError(what, "it names the root, which must be a directory")
 		}
-		return rootInode, w.changeDirectory(rootInode, n)
+		w.changeDirectory(rootInode, n)
+		return rootInode, nil
 	}
 	parent, err := w.directoryOf(what, elements[:len(elements)-1])
 	if err != nil {
@@ -144,7 +145,8 @@ func (w *writer) place(what string, elements []string, n node) (uint32, error) {
 	switch {
 	case !found:
 	case w.node(existing).isDir() && n.isDir():
-		return existing, w.changeDirectory(existing, n)
+		w.changeDirectory(existing, n)
+		return existing, nil
 	case w.node(existing).isDir():
 		return 0, entryError(what, "a directory has this name already")
 	case n.isDir():
@@ -156,7 +158,7 @@ func (w *writer) place(what string, elements []string, n node) (uint32, error) {
 }
 
 // changeDirectory replaces the attributes of a directory, not what is in it.
-func (w *writer) changeDirectory(number uint32, n node) error {
+func (w *writer) changeDirectory(number uint32, n node) {
 	old := w.node(number)
 	if old.xattrs != 0 {
 		w.free = append(w.free, run{old.xattrs, 1})
@@ -164,7 +166,6 @@ func (w *writer) changeDirectory(number uint32, n node) error {
 	delete(w.attributes, number)
 	n.links = old.links
 	*old = n
-	return nil
 }
 
 // addLink gives a file that exists one more name.
@@ -234,6 +235,7 @@ func (w *writer) addTarget(number uint32, name, target string) error {
 	n.size = int64(len(target))
 	if len(target) < inlineSize {
 		w.inline[number] = []byte(target)
+		w.kept += len(target)
 		return nil
 	}
 	if err := w.reserve(1); err != nil {

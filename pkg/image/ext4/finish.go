@@ -54,7 +54,7 @@ func (w *writer) writeHead(l *layout, descriptors []descriptor) (Result, error) 
 	for group, d := range descriptors {
 		freeBlocks += int64(d.freeBlocks)
 		result.FreeInodes += int64(d.freeInodes)
-		head = append(head, d.encode(w.opts.UUID, uint32(group))...) //nolint:gosec // at most 16384
+		head = append(head, d.encode(w.opts.UUID, uint32(group))...)
 	}
 	result.FreeBytes = freeBlocks * blockSize
 	copy(head[superblockOffset:], w.superblock(l, freeBlocks, result.FreeInodes))
@@ -96,17 +96,17 @@ func (w *writer) encodeInode(b []byte, number uint32) {
 	}
 	le := binary.LittleEndian
 	le.PutUint16(b[0:], n.mode)
-	le.PutUint16(b[2:], uint16(n.uid))  //nolint:gosec // the low half
-	le.PutUint32(b[4:], uint32(n.size)) //nolint:gosec // the low half
-	le.PutUint16(b[24:], uint16(n.gid)) //nolint:gosec // the low half
-	le.PutUint16(b[26:], uint16(n.links))
+	le.PutUint16(b[2:], uint16(n.uid))    //nolint:gosec // the low half
+	le.PutUint32(b[4:], uint32(n.size))   //nolint:gosec // the low half
+	le.PutUint16(b[24:], uint16(n.gid))   //nolint:gosec // the low half
+	le.PutUint16(b[26:], uint16(n.links)) //nolint:gosec // at most maxLinks
 	sectors := uint64(n.blocks) * (blockSize / 512)
 	le.PutUint32(b[28:], uint32(sectors)) //nolint:gosec // the low half
 	le.PutUint32(b[104:], n.xattrs)
 	le.PutUint32(b[108:], uint32(n.size>>32))  //nolint:gosec // the high half
 	le.PutUint16(b[116:], uint16(sectors>>32)) //nolint:gosec // the high half
-	le.PutUint16(b[120:], uint16(n.uid>>16))   //nolint:gosec // the high half
-	le.PutUint16(b[122:], uint16(n.gid>>16))   //nolint:gosec // the high half
+	le.PutUint16(b[120:], uint16(n.uid>>16))
+	le.PutUint16(b[122:], uint16(n.gid>>16))
 	le.PutUint16(b[128:], extraIsize)
 	for _, t := range []struct {
 		stamp      stamp
@@ -195,8 +195,8 @@ func (w *writer) writeBitmaps(l *layout) ([]descriptor, error) {
 		if !initialized {
 			// Only what is its own is in use, which the kernel knows by itself.
 			d.flags |= groupInodeUninit | groupBlockUninit
-			d.freeBlocks = uint16(blocksPerGroup - 2 - l.tableBlocks) //nolint:gosec // at most 32766
-			d.freeInodes, d.unusedInode = uint16(l.inodes), uint16(l.inodes)
+			d.freeBlocks = uint16(blocksPerGroup - 2 - l.tableBlocks)
+			d.freeInodes, d.unusedInode = uint16(l.inodes), uint16(l.inodes) //nolint:gosec // at most 32768
 			descriptors = append(descriptors, d)
 			continue
 		}

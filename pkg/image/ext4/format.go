@@ -110,9 +110,9 @@ func newStamp(t time.Time) stamp {
 // words are the two fields of an inode: the low 32 bits of the seconds since
 // 1970, and what 64-bit times need beyond.
 func (s stamp) words() (low, extra uint32) {
-	seconds := int64(s&(1<<34-1)) + epoch //nolint:gosec // 34 bits
-	low = uint32(seconds)                 //nolint:gosec // the low half is meant
-	high := (seconds - int64(int32(low))) >> 32
+	seconds := int64(s&(1<<34-1)) + epoch
+	low = uint32(seconds)                         //nolint:gosec // the low half is meant
+	high := (seconds - int64(int32(low))) >> 32   //nolint:gosec // the field is signed
 	return low, uint32(high)&3 | uint32(s>>34)<<2 //nolint:gosec // two bits and 30 bits
 }
 

@@ -166,9 +166,13 @@ type Entry struct {
 	Xattrs map[string][]byte
 }
 
-// IsDir, IsRegular and IsSymlink tell its type.
-func (e *Entry) IsDir() bool     { return e.Mode&typeMask == typeDir }
+// IsDir reports whether it is a directory.
+func (e *Entry) IsDir() bool { return e.Mode&typeMask == typeDir }
+
+// IsRegular reports whether it is a regular file.
 func (e *Entry) IsRegular() bool { return e.Mode&typeMask == typeRegular }
+
+// IsSymlink reports whether it is a symbolic link.
 func (e *Entry) IsSymlink() bool { return e.Mode&typeMask == typeSymlink }
 
 // entry returns all of a name.

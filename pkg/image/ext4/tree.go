@@ -40,6 +40,10 @@ type directory struct {
 // run is a number of blocks.
 type run struct{ first, blocks uint32 }
 
+// keptPerEntry is how many bytes of names, targets and attributes an entry may
+// have on average when there are as many as there may be.
+const keptPerEntry = 100
+
 // nodesInChunk keeps the list of nodes from being copied as it grows.
 const nodesInChunk = 4096
 
@@ -63,6 +67,8 @@ type writer struct {
 	holes int64
 
 	entries, dropped int
+	// kept is how many bytes of names, targets and attributes are in memory.
+	kept int
 	// parent is the directory that was used last, whose path is parentPath.
 	parent     uint32
 	parentPath string
@@ -118,6 +124,7 @@ func (w *writer) addChild(parent uint32, name string, n node) uint32 {
 func (w *writer) link(parent uint32, name string, number uint32) {
 	// The name is part of a whole path, which is not to be kept.
 	w.dirs[parent].children[strings.Clone(name)] = number
+	w.kept += len(name)
 	w.node(number).links++
 }
 
@@ -147,6 +154,9 @@ func (w *writer) unlink(parent uint32, name string) {
 func (w *writer) countEntry() error {
 	if w.entries >= w.opts.MaxEntries {
 		return errdefs.New(errdefs.ResourceExhausted, "the archive has more than %d entries, which is the limit", w.opts.MaxEntries)
+	}
+	if limit := w.opts.MaxEntries * keptPerEntry; w.kept > limit {
+		return errdefs.New(errdefs.ResourceExhausted, "names and attributes in the archive take more than %d bytes, which is the limit", limit)
 	}
 	w.entries++
 	return nil

@@ -20,7 +20,7 @@ const (
 	MaxSize = 2 << 40
 	// DefaultLabel is the label by which a container VM finds its root disk.
 	DefaultLabel = "containerfs"
-	// DefaultMaxEntries bounds the memory that Write uses: about 200 bytes for an entry.
+	// DefaultMaxEntries bounds the memory that Write uses: some 250 bytes for an entry.
 	DefaultMaxEntries = 400_000
 )
 
@@ -35,8 +35,9 @@ type Options struct {
 	UUID [16]byte
 	// Time is when the filesystem and what is not in the archive were made.
 	Time time.Time
-	// MaxEntries bounds the entries of the archive, and with them the memory
-	// that is used; DefaultMaxEntries if 0.
+	// MaxEntries bounds the entries of the archive together with directories that
+	// it lacks, 100 bytes for the names and attributes of each, and with all this
+	// the memory that is used; DefaultMaxEntries if 0.
 	MaxEntries int
 }
 
@@ -51,7 +52,7 @@ type Result struct {
 	FreeBytes int64
 	// Inodes and FreeInodes are how many files there can be, and how many more.
 	Inodes, FreeInodes int64
-	// Entries is how many entries of the archive were used.
+	// Entries is how many entries the archive has, with directories that it lacks.
 	Entries int
 	// DroppedXattrs counts extended attributes that were left out since Linux
 	// keeps none of their namespace, like those of other systems.

@@ -129,6 +129,7 @@ func (w *writer) addXattrs(header *tar.Header, number uint32) error {
 		binary.LittleEndian.PutUint32(b, xattrMagic)
 		putXattrs(near, b[4:], 0)
 		w.attributes[number] = b
+		w.kept += len(b)
 	}
 	if len(far) == 0 {
 		return nil

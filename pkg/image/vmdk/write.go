@@ -234,7 +234,7 @@ func (c *compressor) compress(ctx context.Context, raw io.ReaderAt, size int64, 
 			index := (at + int64(from)) / grainSize
 			table[index%tableEntries] = uint32(c.sector) //nolint:gosec // write checks it
 			empty = false
-			if err := c.writeGrain(z, uint64(index)*grainSectors, grain); err != nil { //nolint:gosec // not negative
+			if err := c.writeGrain(z, uint64(index)*grainSectors, grain); err != nil {
 				return err
 			}
 		}
