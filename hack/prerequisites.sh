@@ -17,8 +17,11 @@ needed=(
   "sha256sum coreutils"  # hack/controlplane.sh
   "unshare util-linux"   # the integration framework runs in namespaces of its own
   "ps procps"            # the integration framework looks for processes
+  "e2fsck e2fsprogs"     # the tests of pkg/image/ext4 let others judge its disks,
+  "qemu-img qemu-utils"  # those of pkg/image/vmdk as well
 )
 
+PATH=$PATH:/usr/sbin:/sbin # where users other than root do not look
 programs=()
 packages=()
 for line in "${needed[@]}"; do

@@ -33,6 +33,12 @@ var layers = map[string][]string{
 	"pkg/spi/mock":    {"pkg/api/...", "pkg/errdefs", "pkg/spi"},
 	"pkg/spi/spitest": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi"},
 
+	// From an image to a disk: readers in, writers out.
+	"pkg/image/registry": {"pkg/errdefs"},
+	"pkg/image/rootfs":   {"pkg/errdefs"},
+	"pkg/image/ext4":     {"pkg/errdefs"},
+	"pkg/image/vmdk":     {"pkg/errdefs"},
+
 	// vSphere, from the session up to the machine.
 	"pkg/vcenter":     {"pkg/api/...", "pkg/errdefs", "pkg/version"},
 	"pkg/vch":         {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/vcenter"},

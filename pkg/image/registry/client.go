@@ -1,0 +1,129 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+)
+
+const (
+	dialTimeout  = 15 * time.Second
+	idleTimeout  = 30 * time.Second
+	maxHeaders   = 64 << 10
+	maxRedirects = 10
+	maxErrorBody = 32 << 10
+)
+
+// client sends the requests of one pull. Hosts that are listed as insecure have
+// connections of their own.
+type client struct {
+	secure, insecure *http.Transport
+	trusts           func(host string) bool // whatever its certificate, and with http
+	scrub            *scrubber
+}
+
+func newClient(caBundle []byte, stall time.Duration, scrub *scrubber) (*client, error) {
+	verified := &tls.Config{MinVersion: tls.VersionTLS12}
+	if len(caBundle) > 0 {
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		if !pool.AppendCertsFromPEM(caBundle) {
+			return nil, errdefs.New(errdefs.InvalidArgument, "CA bundle: holds no PEM certificate that can be parsed (-----BEGIN CERTIFICATE-----)")
+		}
+		verified.RootCAs = pool
+	}
+	unverified := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // listed as insecure
+	return &client{secure: newTransport(verified, stall), insecure: newTransport(unverified, stall), scrub: scrub}, nil
+}
+
+func newTransport(config *tls.Config, stall time.Duration) *http.Transport {
+	return &http.Transport{
+		// No Proxy: that would be read from the environment.
+		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSClientConfig:        config,
+		TLSHandshakeTimeout:    dialTimeout,
+		ResponseHeaderTimeout:  stall,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxHeaders,
+		MaxIdleConnsPerHost:    maxParallel,
+		ReadBufferSize:         64 << 10,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // digests are of what is sent
+	}
+}
+
+func (c *client) close() {
+	c.secure.CloseIdleConnections()
+	c.insecure.CloseIdleConnections()
+}
+
+// RoundTrip sends a request of the registry's client library, which has signed it.
+func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
+	trusted := c.trusts(req.URL.Host)
+	if req.URL.Scheme != "https" && (req.URL.Scheme != "http" || !trusted) {
+		return nil, &plainError{host: clean(req.URL.Host, maxText), scheme: clean(req.URL.Scheme, 16)}
+	}
+	if redirected(req) {
+		// The library and net/http keep headers for other ports and for names below.
+		req = req.Clone(req.Context())
+		req.Header.Del("Authorization")
+		req.Header.Del("Cookie")
+		req.Header.Del("Referer")
+	}
+	c.scrub.learn(req.Header.Get("Authorization"))
+	sender := c.secure
+	if trusted {
+		sender = c.insecure
+	}
+	resp, err := sender.RoundTrip(req)
+	if err == nil && resp.StatusCode >= http.StatusBadRequest {
+		// The library takes a longer text for another error, and forgets the status.
+		resp.Body = limitedBody{io.LimitReader(resp.Body, maxErrorBody), resp.Body}
+	}
+	return resp, err
+}
+
+// limitedBody ends early.
+type limitedBody struct {
+	io.Reader
+	io.Closer
+}
+
+// redirected reports whether a request goes to another host than the one that it
+// was meant for when it began.
+func redirected(req *http.Request) bool {
+	first := req
+	for first.Response != nil && first.Response.Request != nil {
+		first = first.Response.Request
+	}
+	return first.URL.Host != req.URL.Host
+}
+
+// checkRedirect ends loops, and does not let a registry make us ask what listens
+// on this machine or answers to the link alone, where clouds keep their secrets.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects {
+		return faultf(errdefs.FailedPrecondition, "%s redirects more than %d times", clean(via[0].URL.Host, maxText), maxRedirects)
+	}
+	req.Header.Del("Referer") // may have the signature of the URL before
+	host := req.URL.Hostname()
+	ip, err := netip.ParseAddr(host)
+	if err != nil || host == via[0].URL.Hostname() {
+		return nil
+	}
+	if ip = ip.Unmap(); ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified() || ip.IsMulticast() {
+		return faultf(errdefs.FailedPrecondition, "%s redirects to %s, which is an address that only we can reach", clean(via[0].URL.Host, maxText), ip)
+	}
+	return nil
+}

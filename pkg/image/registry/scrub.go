@@ -1,0 +1,136 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"encoding/base64"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"unicode"
+)
+
+const (
+	// maxText bounds what a server's words take in an error.
+	maxText = 300
+	// minSecret is the shortest text that is taken out of errors wherever it stands.
+	// A shorter one would be found in words.
+	minSecret = 4
+	// maxLearned bounds the tokens that are remembered. Registries give a new one
+	// every few minutes.
+	maxLearned = 64
+)
+
+// scrubber takes secrets out of texts.
+type scrubber struct {
+	mu      sync.Mutex
+	given   []string // from the options
+	learned []string // from the registry, the newest last
+}
+
+func newScrubber(secrets []string) *scrubber {
+	s := &scrubber{}
+	for _, secret := range secrets {
+		s.given = append(s.given, spellings(secret)...)
+	}
+	return s
+}
+
+// spellings lists how a secret may stand in a text, the longest first.
+func spellings(secret string) []string {
+	if len(secret) < minSecret {
+		return nil
+	}
+	all := []string{secret, url.QueryEscape(secret), url.PathEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))}
+	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
+	return slices.Compact(all)
+}
+
+// learn remembers the value of an Authorization header.
+func (s *scrubber) learn(header string) {
+	_, value, ok := strings.Cut(header, " ")
+	if !ok || len(value) < minSecret {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Contains(s.learned, value) {
+		return
+	}
+	if len(s.learned) == maxLearned {
+		s.learned = slices.Delete(s.learned, 0, 1)
+	}
+	s.learned = append(s.learned, value)
+}
+
+// text returns a text of somebody else as it may be shown: one line, not too long,
+// without secrets and what URLs have of them.
+func (s *scrubber) text(t string) string {
+	t = scrubURLs(clean(t, 1<<14))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, secrets := range [][]string{s.given, s.learned} {
+		for _, secret := range secrets {
+			t = strings.ReplaceAll(t, secret, "[redacted]")
+		}
+	}
+	return clean(t, maxText)
+}
+
+// clean makes one line of printable characters with at most limit bytes.
+func clean(t string, limit int) string {
+	short := t
+	if len(t) > limit {
+		short = t[:limit]
+	}
+	short = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(short, ""))
+	short = strings.TrimSpace(short)
+	if len(t) > limit {
+		short += "..."
+	}
+	return short
+}
+
+// scrubURLs takes user names, passwords, queries and fragments out of all URLs of
+// a text.
+func scrubURLs(t string) string {
+	var out strings.Builder
+	for {
+		at := strings.Index(t, "://")
+		if at < 0 {
+			out.WriteString(t)
+			return out.String()
+		}
+		at += len("://")
+		out.WriteString(t[:at])
+		t = t[at:]
+		end := strings.IndexFunc(t, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune("\"'<>`|\\", r) })
+		if end < 0 {
+			end = len(t)
+		}
+		u, rest := t[:end], t[end:]
+		if cut := strings.IndexAny(u, "?#"); cut >= 0 {
+			u = u[:cut]
+		}
+		authority := u
+		if slash := strings.IndexByte(u, '/'); slash >= 0 {
+			authority = u[:slash]
+		}
+		if user := strings.LastIndexByte(authority, '@'); user >= 0 {
+			u = u[user+1:]
+		}
+		// A URL in the path of a URL has secrets as well.
+		if strings.Contains(u, "://") {
+			u = scrubURLs(u)
+		}
+		out.WriteString(u)
+		t = rest
+	}
+}
