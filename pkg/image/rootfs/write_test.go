@@ -160,7 +160,7 @@ func TestTheStreamBecomesAFilesystem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer disk.Close() //nolint:errcheck // the test is over
+	defer disk.Close()
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(plan.Write(t.Context(), w)) }()
 	if _, err := ext4.Write(t.Context(), r, disk, ext4.Options{Size: 64 << 20, UUID: [16]byte{1}, Time: unix(1700000000, 0)}); err != nil {
