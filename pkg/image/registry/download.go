@@ -222,7 +222,7 @@ func (t *transfer) request(ctx context.Context, s *source) error {
 	go t.watch(ctx, cancel, &moved)
 	header := http.Header{}
 	if t.offset > 0 {
-		header.Set("Range", fmt.Sprintf("bytes=%d-", t.offset))
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", t.offset, t.size-1)) // some want to know the end
 	}
 	resp, err := s.get(ctx, readingBlob, t.want.String(), header, http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable)
 	if err != nil {

@@ -29,7 +29,7 @@ func parseHosts(field string, entries []string) (hostList, error) {
 	for i, text := range entries {
 		entry, want := parseHost(text)
 		if want != "" {
-			return nil, errdefs.New(errdefs.InvalidArgument, "%s[%d] %q: %s", field, i, scrubURLs(clean(text, maxText)), want)
+			return nil, errdefs.New(errdefs.InvalidArgument, "%s[%d] %q: %s", field, i, shown(text), want)
 		}
 		list = append(list, entry)
 	}

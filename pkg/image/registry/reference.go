@@ -59,7 +59,7 @@ func ParseReference(s string) (Reference, error) {
 	case s == "":
 		return Reference{}, errdefs.New(errdefs.InvalidArgument, "image is empty: want [registry/]repository[:tag][@digest]")
 	case strings.Contains(s, "://"):
-		return Reference{}, errdefs.New(errdefs.InvalidArgument, "image %q: must not begin with a scheme", scrubURLs(clean(s, maxText)))
+		return Reference{}, errdefs.New(errdefs.InvalidArgument, "image %q: must not begin with a scheme", shown(s))
 	case pinned:
 		if _, err := v1.NewHash(digest); err != nil {
 			// The value is left out: it may be a host behind a password.

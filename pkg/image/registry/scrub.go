@@ -98,6 +98,16 @@ func clean(t string, limit int) string {
 	return short
 }
 
+// shown is what an error shows of a host that somebody wrote; some write a password
+// in front of it.
+func shown(host string) string {
+	host, _, _ = strings.Cut(clean(host, maxText), "?")
+	if at := strings.LastIndexByte(host, '@'); at >= 0 {
+		return "...@" + host[at+1:]
+	}
+	return host
+}
+
 // scrubURLs takes user names, passwords, queries and fragments out of all URLs of
 // a text.
 func scrubURLs(t string) string {
