@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -74,14 +75,16 @@ func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" && (req.URL.Scheme != "http" || !trusted) {
 		return nil, &plainError{host: clean(req.URL.Host, maxText), scheme: clean(req.URL.Scheme, 16)}
 	}
+	var query url.Values
 	if redirected(req) {
+		query = req.URL.Query()
 		// The library and net/http keep headers for other ports and for names below.
 		req = req.Clone(req.Context())
 		req.Header.Del("Authorization")
 		req.Header.Del("Cookie")
 		req.Header.Del("Referer")
 	}
-	c.scrub.learn(req.Header.Get("Authorization"))
+	c.scrub.learn(req.Header.Get("Authorization"), query)
 	sender := c.secure
 	if trusted {
 		sender = c.insecure

@@ -114,7 +114,7 @@ func FuzzScrub(f *testing.F) {
 	f.Fuzz(func(t *testing.T, before, after string) {
 		const secret = "hunter2secret"
 		s := newScrubber([]string{secret})
-		s.learn("Bearer tokentoken")
+		s.learn("Bearer tokentoken", nil)
 		got := s.text(before + secret + " tokentoken " + after + " aHVudGVyMnNlY3JldA==")
 		if strings.Contains(got, secret) || strings.Contains(got, "tokentoken") || strings.Contains(got, "aHVudGVyMnNlY3JldA") || strings.Contains(got, "\n") || len(got) > maxText+3 {
 			t.Fatalf("text is %q", got)
