@@ -121,8 +121,8 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	}
 	req.Header.Del("Referer") // may have the signature of the URL before
 	host := req.URL.Hostname()
-	ip, err := netip.ParseAddr(host)
-	if err != nil || host == via[0].URL.Hostname() {
+	ip, _ := netip.ParseAddr(host) // names are not looked up here
+	if !ip.IsValid() || host == via[0].URL.Hostname() {
 		return nil
 	}
 	if ip = ip.Unmap(); ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified() || ip.IsMulticast() {

@@ -6,11 +6,15 @@ package registry_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -315,6 +319,47 @@ func TestADirectoryThatCannotBeWrittenIsNotTheRegistrysFault(t *testing.T) {
 	image := resolve(t, h.ref("a:v1"), h.options())
 	_, err := image.Download(t.Context(), filepath.Join(t.TempDir(), "gone"), registry.DownloadOptions{})
 	wantError(t, err, errdefs.FailedPrecondition, "temporary directory: no such file or directory")
+}
+
+// TestMemoryHasNothingToDoWithTheSizeOfAnImage measures the whole process: the
+// registry makes up what it sends.
+func TestMemoryHasNothingToDoWithTheSizeOfAnImage(t *testing.T) {
+	// Not parallel: it measures the heap.
+	const size = 96 * mib
+	content := func(w io.Writer) {
+		_, _ = io.CopyBuffer(struct{ io.Writer }{w}, io.LimitReader(rand.NewChaCha8([32]byte{1}), size), make([]byte, 64<<10))
+	}
+	sum := sha256.New()
+	content(sum)
+	layer := fmt.Sprintf("sha256:%x", sum.Sum(nil))
+	h, f := newHub(t), newFixture([]byte("small"))
+	f.manifest["layers"] = []any{map[string]any{"mediaType": ociLayer, "digest": layer, "size": size}}
+	h.breakWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, layer) {
+			return false
+		}
+		w.Header().Set("Content-Length", fmt.Sprint(size))
+		content(w)
+		return true
+	})
+	f.push(h, "a", "v1")
+	image := resolve(t, h.ref("a:v1"), h.options())
+	var before, now runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var most uint64
+	_, err := image.Download(t.Context(), t.TempDir(), registry.DownloadOptions{Progress: func(int64, int64) {
+		runtime.ReadMemStats(&now)
+		most = max(most, now.HeapAlloc)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	grown := int64(most) - int64(before.HeapAlloc)
+	t.Logf("the heap grew by %d KiB at most, %d allocations", grown/1024, now.Mallocs-before.Mallocs)
+	if grown > 4*mib {
+		t.Errorf("the heap grew by %d bytes", grown)
+	}
 }
 
 func BenchmarkDownload(b *testing.B) {

@@ -333,6 +333,27 @@ func TestRedirectsToWhatOnlyWeCanReachAreRefused(t *testing.T) {
 	wantError(t, err, errdefs.FailedPrecondition, "redirects more than 10 times")
 }
 
+func TestAManifestThatNeverEndsIsGivenUp(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	h.breakWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/manifests/") {
+			return false
+		}
+		_, _ = w.Write([]byte("{"))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		return true
+	})
+	opts := h.options()
+	opts.Stall, opts.Attempts = 50*time.Millisecond, 2
+	_, err := registry.Resolve(t.Context(), h.ref("a:v1"), opts)
+	wantError(t, err, errdefs.Unavailable, "does not answer within 200ms")
+	if n := h.count("/manifests/"); n != 2 {
+		t.Errorf("%d tries", n)
+	}
+}
+
 func TestARegistryThatIsNotThereIsUnavailable(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

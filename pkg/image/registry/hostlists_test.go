@@ -158,7 +158,10 @@ func TestAMirrorThatFailsIsSkipped(t *testing.T) {
 	for name, fault := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
 		"unknown there": manifest(http.NotFound),
 		"denied":        manifest(func(w http.ResponseWriter, r *http.Request) { registryError(w, r, 403, "DENIED", "no") }),
-		"down":          func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true },
+		"down": func(w http.ResponseWriter, _ *http.Request) bool {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		},
 		"another image": manifest(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }),
 		"broken layer":  cutAfter(content, mib, false),
 		"wrong layer": func(w http.ResponseWriter, r *http.Request) bool {

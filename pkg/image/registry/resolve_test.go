@@ -55,7 +55,7 @@ func TestADigestIsWhatCountsAndIsVerified(t *testing.T) {
 			t.Errorf("%s is %s", ref, image.Digest)
 		}
 	}
-	h.breakWith(func(w http.ResponseWriter, r *http.Request) bool {
+	h.breakWith(func(_ http.ResponseWriter, r *http.Request) bool {
 		if strings.HasSuffix(r.URL.Path, first) {
 			r.URL.Path = "/v2/a/manifests/v1"
 		}
