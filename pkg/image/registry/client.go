@@ -60,7 +60,8 @@ func newTransport(config *tls.Config, stall time.Duration) *http.Transport {
 		MaxIdleConnsPerHost:    maxParallel,
 		ReadBufferSize:         64 << 10,
 		ForceAttemptHTTP2:      true,
-		DisableCompression:     true, // digests are of what is sent
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: stall, PingTimeout: dialTimeout}, // or dead ones would be used again
+		DisableCompression:     true,                                                                // digests are of what is sent
 	}
 }
 
@@ -76,11 +77,14 @@ func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &plainError{host: clean(req.URL.Host, maxText), scheme: clean(req.URL.Scheme, 16)}
 	}
 	var query url.Values
-	if redirected(req) {
+	if first := origin(req); first.URL.Host != req.URL.Host {
 		query = req.URL.Query()
 		// The library and net/http keep headers for other ports and for names below.
+		// What the other host gave us for itself is not what the first one got.
 		req = req.Clone(req.Context())
-		req.Header.Del("Authorization")
+		if req.Header.Get("Authorization") == first.Header.Get("Authorization") {
+			req.Header.Del("Authorization")
+		}
 		req.Header.Del("Cookie")
 		req.Header.Del("Referer")
 	}
@@ -103,14 +107,12 @@ type limitedBody struct {
 	io.Closer
 }
 
-// redirected reports whether a request goes to another host than the one that it
-// was meant for when it began.
-func redirected(req *http.Request) bool {
-	first := req
-	for first.Response != nil && first.Response.Request != nil {
-		first = first.Response.Request
+// origin is the request that a request is a consequence of, by redirects.
+func origin(req *http.Request) *http.Request {
+	for req.Response != nil && req.Response.Request != nil {
+		req = req.Response.Request
 	}
-	return first.URL.Host != req.URL.Host
+	return req
 }
 
 // checkRedirect ends loops, and does not let a registry make us ask what listens

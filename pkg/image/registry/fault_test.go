@@ -306,6 +306,48 @@ func TestCredentialsDoNotFollowRedirects(t *testing.T) {
 	}
 }
 
+func TestAHostThatARegistryRedirectsToMayGiveATokenOfItsOwn(t *testing.T) {
+	t.Parallel()
+	h, f := newHub(t), newFixture(noise(1, mib))
+	f.push(h, "a", "v1")
+	var host string
+	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch auth := r.Header.Get("Authorization"); {
+		case r.URL.Path == "/token" && auth == "":
+			_, _ = w.Write([]byte(`{"token": "of-the-storage"}`))
+		case auth == "Bearer of-the-storage":
+			cutAfter(f.layers[0], mib, true)(w, r)
+		case auth == "":
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="s",scope="x"`, host))
+			w.WriteHeader(http.StatusUnauthorized)
+		default:
+			t.Errorf("the storage got %s", auth)
+		}
+	}))
+	defer storage.Close()
+	_, port, _ := net.SplitHostPort(storage.Listener.Addr().String())
+	host = net.JoinHostPort("localhost", port)
+	inner := (&guard{}).fault(h.host())
+	h.breakWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if inner(w, r) {
+			return true
+		}
+		if isBlob(r, f.layers[0]) {
+			http.Redirect(w, r, "http://"+host+r.URL.Path, http.StatusFound)
+			return true
+		}
+		return false
+	})
+	opts := h.options()
+	opts.Auth, opts.Insecure = pullSecret(h.host()), append(opts.Insecure, host)
+	dir := t.TempDir()
+	files, err := resolve(t, h.ref("a:v1"), opts).Download(t.Context(), dir, registry.DownloadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFiles(t, dir, files, f.layers...)
+}
+
 func TestRedirectsToWhatOnlyWeCanReachAreRefused(t *testing.T) {
 	t.Parallel()
 	h, f := newHub(t), newFixture(noise(1, 10))

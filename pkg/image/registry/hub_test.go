@@ -51,7 +51,13 @@ type hub struct {
 
 func newHub(t testing.TB) *hub { return startHub(t, (*httptest.Server).Start) }
 
-func newTLSHub(t testing.TB) *hub { return startHub(t, (*httptest.Server).StartTLS) }
+// newTLSHub speaks HTTP/2.
+func newTLSHub(t testing.TB) *hub {
+	return startHub(t, func(s *httptest.Server) {
+		s.EnableHTTP2 = true
+		s.StartTLS()
+	})
+}
 
 func startHub(t testing.TB, start func(*httptest.Server)) *hub {
 	t.Helper()

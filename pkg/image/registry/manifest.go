@@ -28,6 +28,7 @@ const (
 	// maxDocument bounds a manifest, an index or a configuration, as the
 	// specification advises.
 	maxDocument = 4 << 20
+	maxValues   = 100_000
 	// maxDepth and maxManifests bound indexes in indexes.
 	maxDepth     = 4
 	maxManifests = 32
@@ -108,6 +109,10 @@ func (s *source) small(ctx context.Context, at stage, id string, want http.Heade
 	}
 	if len(raw) > maxDocument {
 		return nil, nil, wrong("%s gives a manifest or configuration of more than %d bytes", s.name, maxDocument)
+	}
+	// A short text can be of so many values that they take a hundred times its size.
+	if n := bytes.Count(raw, []byte(",")); n > maxValues {
+		return nil, nil, wrong("%s gives a manifest or configuration of %d values, want at most %d", s.name, n, maxValues)
 	}
 	return raw, resp.Header, nil
 }

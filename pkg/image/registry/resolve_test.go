@@ -213,12 +213,13 @@ func TestWhatIsNoImageIsCalledWhatItIs(t *testing.T) {
 func TestDocumentsOfOtherKindsAreCalledWhatTheyAre(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ mediaType, content, want string }{
-		"schema 1":             {"application/vnd.docker.distribution.manifest.v1+prettyjws", `{"schemaVersion":1,"fsLayers":[],"history":[]}`, "schema 1"},
-		"schema 1 of no type":  {"application/json", `{"schemaVersion":1,"fsLayers":[]}`, "schema 1"},
-		"an artifact manifest": {"application/vnd.oci.artifact.manifest.v1+json", `{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","artifactType":"x/y"}`, "artifact of type x/y"},
-		"HTML":                 {"text/html", `<html>`, "no JSON"},
-		"something":            {"application/json", `{}`, "of type application/json, which is no image"},
-		"a huge manifest":      {ociManifest, `{"x":"` + strings.Repeat("x", 5<<20) + `"}`, "more than 4194304 bytes"},
+		"schema 1":                  {"application/vnd.docker.distribution.manifest.v1+prettyjws", `{"schemaVersion":1,"fsLayers":[],"history":[]}`, "schema 1"},
+		"schema 1 of no type":       {"application/json", `{"schemaVersion":1,"fsLayers":[]}`, "schema 1"},
+		"an artifact manifest":      {"application/vnd.oci.artifact.manifest.v1+json", `{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","artifactType":"x/y"}`, "artifact of type x/y"},
+		"HTML":                      {"text/html", `<html>`, "no JSON"},
+		"something":                 {"application/json", `{}`, "of type application/json, which is no image"},
+		"a manifest of many values": {ociManifest, `{"manifests":[{}` + strings.Repeat(",{}", 1_300_000) + `]}`, "1300000 values, want at most"},
+		"a huge manifest":           {ociManifest, `{"x":"` + strings.Repeat("x", 5<<20) + `"}`, "more than 4194304 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
