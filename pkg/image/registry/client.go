@@ -78,6 +78,9 @@ func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	var query url.Values
 	if first := origin(req); first.URL.Host != req.URL.Host {
+		if err := reachableByAll(first.URL, req.URL); err != nil {
+			return nil, err
+		}
 		query = req.URL.Query()
 		// The library and net/http keep headers for other ports and for names below.
 		// What the other host gave us for itself is not what the first one got.
@@ -86,7 +89,7 @@ func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
 			req.Header.Del("Authorization")
 		}
 		req.Header.Del("Cookie")
-		req.Header.Del("Referer")
+		req.Header.Del("Referer") // may have the signature of the URL before
 	}
 	c.scrub.learn(req.Header.Get("Authorization"), query)
 	sender := c.secure
@@ -115,20 +118,24 @@ func origin(req *http.Request) *http.Request {
 	return req
 }
 
-// checkRedirect ends loops, and does not let a registry make us ask what listens
-// on this machine or answers to the link alone, where clouds keep their secrets.
-func checkRedirect(req *http.Request, via []*http.Request) error {
+// checkRedirect ends loops.
+func checkRedirect(_ *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
 		return faultf(errdefs.FailedPrecondition, "%s redirects more than %d times", clean(via[0].URL.Host, maxText), maxRedirects)
 	}
-	req.Header.Del("Referer") // may have the signature of the URL before
-	host := req.URL.Hostname()
-	ip, _ := netip.ParseAddr(host) // names are not looked up here
-	if !ip.IsValid() || host == via[0].URL.Hostname() {
+	return nil
+}
+
+// reachableByAll does not let a registry make us ask what listens on this machine
+// or answers on its link alone, where clouds keep their secrets. Storage on private
+// networks is usual.
+func reachableByAll(from, to *url.URL) error {
+	ip, _ := netip.ParseAddr(to.Hostname()) // names are not looked up here
+	if !ip.IsValid() || to.Hostname() == from.Hostname() {
 		return nil
 	}
 	if ip = ip.Unmap(); ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified() || ip.IsMulticast() {
-		return faultf(errdefs.FailedPrecondition, "%s redirects to %s, which is an address that only we can reach", clean(via[0].URL.Host, maxText), ip)
+		return faultf(errdefs.FailedPrecondition, "%s redirects to %s, which is an address that only we can reach", clean(from.Host, maxText), ip)
 	}
 	return nil
 }

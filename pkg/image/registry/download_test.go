@@ -93,19 +93,20 @@ func TestNoMoreThanTheLimitIsTransferredAtOnce(t *testing.T) {
 	f.push(h, "a", "v1")
 	image := resolve(t, h.ref("a:v1"), h.options())
 	var now, most atomic.Int64
-	both := make(chan struct{}, 2)
+	var begun atomic.Int64
+	two := make(chan struct{})
 	h.breakWith(func(_ http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "/blobs/") {
 			if n := now.Add(1); n > most.Load() {
 				most.Store(n)
 			}
 			defer now.Add(-1)
-			select { // the first two wait for each other
-			case both <- struct{}{}:
-				for len(both) < 2 && r.Context().Err() == nil {
-					<-time.After(time.Millisecond)
-				}
-			default:
+			if begun.Add(1) == 2 { // the first waits for the second
+				close(two)
+			}
+			select {
+			case <-two:
+			case <-r.Context().Done():
 			}
 		}
 		return false

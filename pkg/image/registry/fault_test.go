@@ -365,13 +365,22 @@ func TestRedirectsToWhatOnlyWeCanReachAreRefused(t *testing.T) {
 		wantError(t, err, errdefs.FailedPrecondition, "which is an address that only we can reach")
 	}
 	h.breakWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/v2/" {
+			return false
+		}
+		http.Redirect(w, r, "https://169.254.169.254/latest/meta-data", http.StatusFound)
+		return true
+	})
+	_, err := registry.Resolve(t.Context(), h.ref("a:v1"), h.options())
+	wantError(t, err, errdefs.FailedPrecondition, "which is an address that only we can reach")
+	h.breakWith(func(w http.ResponseWriter, r *http.Request) bool {
 		if !isBlob(r, f.layers[0]) {
 			return false
 		}
 		http.Redirect(w, r, r.URL.Path, http.StatusFound)
 		return true
 	})
-	_, err := image.Download(t.Context(), t.TempDir(), registry.DownloadOptions{})
+	_, err = image.Download(t.Context(), t.TempDir(), registry.DownloadOptions{})
 	wantError(t, err, errdefs.FailedPrecondition, "redirects more than 10 times")
 }
 

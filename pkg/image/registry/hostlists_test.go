@@ -199,6 +199,22 @@ func TestAMirrorThatFailsIsSkipped(t *testing.T) {
 	}
 }
 
+func TestAMirrorThatShowsAPageForATagIsSkipped(t *testing.T) {
+	t.Parallel()
+	h, mirror := newHub(t), newHub(t)
+	want := newFixture(noise(1, 10)).push(h, "a", "v1")["digest"]
+	mirror.breakWith(func(w http.ResponseWriter, _ *http.Request) bool {
+		_, _ = w.Write([]byte("<html>Log in</html>"))
+		return true
+	})
+	opts := h.options()
+	opts.Insecure = append(opts.Insecure, mirror.host())
+	opts.Mirrors = []registry.Mirror{{Registry: "*", Endpoint: mirror.host()}}
+	if image := resolve(t, h.ref("a:v1"), opts); image.Digest != want {
+		t.Errorf("image is %s", image.Digest)
+	}
+}
+
 func TestMirrorsObeyTheListsAndErrorsAreTheRegistrys(t *testing.T) {
 	t.Parallel()
 	h, mirror := newHub(t), newHub(t)

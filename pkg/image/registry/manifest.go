@@ -69,6 +69,9 @@ func (s *source) manifest(ctx context.Context, id string) (document, error) {
 	if err != nil {
 		return document{}, err
 	}
+	if !json.Valid(raw) {
+		return document{}, wrong("%s gives something for the manifest that is no JSON", s.name) // a login page, most likely
+	}
 	want, err := v1.NewHash(id)
 	pinned := err == nil
 	if !pinned {

@@ -80,7 +80,7 @@ func (s *scrubber) learn(authorization string, query url.Values) {
 // text returns a text of somebody else as it may be shown: one line, not too long,
 // without secrets and what URLs have of them.
 func (s *scrubber) text(t string) string {
-	t = scrubURLs(clean(t, 1<<14))
+	t = scrubURLs(clean(t, len(t)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, secrets := range [][]string{s.learned, s.given} {
