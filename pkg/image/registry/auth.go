@@ -47,11 +47,11 @@ func parseAuth(data []byte) (keychain, error) {
 		var c credential
 		if json.Unmarshal(raw, &c.config) != nil {
 			return nil, errdefs.New(errdefs.InvalidArgument,
-				"pull secret: entry %q: want strings for username, password, identitytoken and registrytoken, and for auth base64 of user:password", authKey(key))
+				"pull secret: entry %q: want strings for username, password, identitytoken and registrytoken, and for auth base64 of user:password", shown(key))
 		}
 		c.host, c.path = splitKey(key)
 		if _, err := path.Match(c.host, ""); err != nil || c.host == "" {
-			return nil, errdefs.New(errdefs.InvalidArgument, "pull secret: entry %q: want a registry, with or without https:// and a path", authKey(key))
+			return nil, errdefs.New(errdefs.InvalidArgument, "pull secret: entry %q: want a registry, with or without https:// and a path", shown(key))
 		}
 		if c.config == (authn.AuthConfig{}) {
 			continue // what docker leaves behind when a helper keeps the credentials
@@ -68,14 +68,6 @@ func parseAuth(data []byte) (keychain, error) {
 		return strings.Compare(b.host+b.path, a.host+a.path)
 	})
 	return chain, nil
-}
-
-// authKey is an entry's key for an error; some people put a password in it.
-func authKey(key string) string {
-	if strings.Contains(key, "@") {
-		return "...@" + key[strings.LastIndexByte(key, '@')+1:]
-	}
-	return scrubURLs(clean(key, maxText))
 }
 
 // splitKey divides a key into host and path. The API's version is not a path.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -59,7 +60,8 @@ func newTransport(config *tls.Config, stall time.Duration) *http.Transport {
 		MaxIdleConnsPerHost:    maxParallel,
 		ReadBufferSize:         64 << 10,
 		ForceAttemptHTTP2:      true,
-		DisableCompression:     true, // digests are of what is sent
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: stall, PingTimeout: dialTimeout}, // or dead ones would be used again
+		DisableCompression:     true,                                                                // digests are of what is sent
 	}
 }
 
@@ -74,14 +76,22 @@ func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" && (req.URL.Scheme != "http" || !trusted) {
 		return nil, &plainError{host: clean(req.URL.Host, maxText), scheme: clean(req.URL.Scheme, 16)}
 	}
-	if redirected(req) {
+	var query url.Values
+	if first := origin(req); first.URL.Host != req.URL.Host {
+		if err := reachableByAll(first.URL, req.URL); err != nil {
+			return nil, err
+		}
+		query = req.URL.Query()
 		// The library and net/http keep headers for other ports and for names below.
+		// What the other host gave us for itself is not what the first one got.
 		req = req.Clone(req.Context())
-		req.Header.Del("Authorization")
+		if req.Header.Get("Authorization") == first.Header.Get("Authorization") {
+			req.Header.Del("Authorization")
+		}
 		req.Header.Del("Cookie")
-		req.Header.Del("Referer")
+		req.Header.Del("Referer") // may have the signature of the URL before
 	}
-	c.scrub.learn(req.Header.Get("Authorization"))
+	c.scrub.learn(req.Header.Get("Authorization"), query)
 	sender := c.secure
 	if trusted {
 		sender = c.insecure
@@ -100,30 +110,32 @@ type limitedBody struct {
 	io.Closer
 }
 
-// redirected reports whether a request goes to another host than the one that it
-// was meant for when it began.
-func redirected(req *http.Request) bool {
-	first := req
-	for first.Response != nil && first.Response.Request != nil {
-		first = first.Response.Request
+// origin is the request that a request is a consequence of, by redirects.
+func origin(req *http.Request) *http.Request {
+	for req.Response != nil && req.Response.Request != nil {
+		req = req.Response.Request
 	}
-	return first.URL.Host != req.URL.Host
+	return req
 }
 
-// checkRedirect ends loops, and does not let a registry make us ask what listens
-// on this machine or answers to the link alone, where clouds keep their secrets.
-func checkRedirect(req *http.Request, via []*http.Request) error {
+// checkRedirect ends loops.
+func checkRedirect(_ *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
 		return faultf(errdefs.FailedPrecondition, "%s redirects more than %d times", clean(via[0].URL.Host, maxText), maxRedirects)
 	}
-	req.Header.Del("Referer") // may have the signature of the URL before
-	host := req.URL.Hostname()
-	ip, err := netip.ParseAddr(host)
-	if err != nil || host == via[0].URL.Hostname() {
+	return nil
+}
+
+// reachableByAll does not let a registry make us ask what listens on this machine
+// or answers on its link alone, where clouds keep their secrets. Storage on private
+// networks is usual.
+func reachableByAll(from, to *url.URL) error {
+	ip, _ := netip.ParseAddr(to.Hostname()) // names are not looked up here
+	if !ip.IsValid() || to.Hostname() == from.Hostname() {
 		return nil
 	}
 	if ip = ip.Unmap(); ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified() || ip.IsMulticast() {
-		return faultf(errdefs.FailedPrecondition, "%s redirects to %s, which is an address that only we can reach", clean(via[0].URL.Host, maxText), ip)
+		return faultf(errdefs.FailedPrecondition, "%s redirects to %s, which is an address that only we can reach", clean(from.Host, maxText), ip)
 	}
 	return nil
 }

@@ -171,11 +171,14 @@ type transfer struct {
 	hash   hash.Hash
 	buffer []byte
 	offset int64
+	// whole is set when the source cannot go on in the middle.
+	whole bool
 }
 
 // from asks a source until everything is there. Attempts count again from the
 // first when there was progress, so that a bad line does not end what moves on.
 func (t *transfer) from(ctx context.Context, s *source) error {
+	t.whole = false
 	mark, attempt := t.offset, 0
 	for {
 		err := t.request(ctx, s)
@@ -220,9 +223,14 @@ func (t *transfer) request(ctx context.Context, s *source) error {
 	defer cancel(nil)
 	var moved atomic.Int64
 	go t.watch(ctx, cancel, &moved)
+	if t.whole && t.offset > 0 {
+		if err := t.again(); err != nil {
+			return err
+		}
+	}
 	header := http.Header{}
 	if t.offset > 0 {
-		header.Set("Range", fmt.Sprintf("bytes=%d-", t.offset))
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", t.offset, t.size-1)) // some want to know the end
 	}
 	resp, err := s.get(ctx, readingBlob, t.want.String(), header, http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable)
 	if err != nil {
@@ -231,11 +239,11 @@ func (t *transfer) request(ctx context.Context, s *source) error {
 	defer func() { _ = resp.Body.Close() }()
 	switch {
 	case resp.StatusCode == http.StatusPartialContent && t.continues(resp.Header.Get("Content-Range")):
+	case resp.StatusCode != http.StatusOK && t.whole:
+		return passing("%s gives a part of %s and was asked for all", s.name, t.want)
 	case resp.StatusCode != http.StatusOK:
-		if err := t.again(); err != nil {
-			return err
-		}
-		return broken("%s does not go on with %s at the byte that it was asked for", s.name, t.want)
+		t.whole = true
+		return t.request(ctx, s)
 	case t.offset > 0:
 		if err := t.again(); err != nil {
 			return err

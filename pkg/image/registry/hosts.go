@@ -29,7 +29,7 @@ func parseHosts(field string, entries []string) (hostList, error) {
 	for i, text := range entries {
 		entry, want := parseHost(text)
 		if want != "" {
-			return nil, errdefs.New(errdefs.InvalidArgument, "%s[%d] %q: %s", field, i, scrubURLs(clean(text, maxText)), want)
+			return nil, errdefs.New(errdefs.InvalidArgument, "%s[%d] %q: %s", field, i, shown(text), want)
 		}
 		list = append(list, entry)
 	}
@@ -73,8 +73,10 @@ func parseHost(text string) (hostEntry, string) {
 		return hostEntry{}, form
 	}
 	if path = strings.TrimSuffix(path, "/"); hasPath && path != "" {
-		if _, err := netip.ParseAddr(host); err == nil || !validRepository(path) {
-			return hostEntry{}, form // most likely a network with too many bits
+		_, err := netip.ParseAddr(host)
+		network := err == nil && port == "" && strings.Trim(path, "0123456789") == "" // with too many bits
+		if network || !validRepository(path) {
+			return hostEntry{}, form
 		}
 		entry.path = path + "/"
 	}

@@ -226,9 +226,13 @@ func (p *pull) config(ctx context.Context, d v1.Descriptor) (*configFile, error)
 			return nil, err
 		}
 	}
+	return parseConfig(raw, p.scrub)
+}
+
+func parseConfig(raw []byte, scrub *scrubber) (*configFile, error) {
 	var config configFile
 	if err := json.Unmarshal(raw, &config); err != nil {
-		return nil, wrong("the configuration %s cannot be read: %s", d.Digest, p.scrub.text(err.Error()))
+		return nil, wrong("the configuration of the image cannot be read: %s", scrub.text(err.Error()))
 	}
 	return &config, nil
 }

@@ -28,6 +28,7 @@ const (
 	// maxDocument bounds a manifest, an index or a configuration, as the
 	// specification advises.
 	maxDocument = 4 << 20
+	maxValues   = 100_000
 	// maxDepth and maxManifests bound indexes in indexes.
 	maxDepth     = 4
 	maxManifests = 32
@@ -67,6 +68,9 @@ func (s *source) manifest(ctx context.Context, id string) (document, error) {
 	raw, header, err := s.small(ctx, readingManifest, id, http.Header{"Accept": {accepted()}})
 	if err != nil {
 		return document{}, err
+	}
+	if !json.Valid(raw) {
+		return document{}, wrong("%s gives something for the manifest that is no JSON", s.name) // a login page, most likely
 	}
 	want, err := v1.NewHash(id)
 	pinned := err == nil
@@ -108,6 +112,10 @@ func (s *source) small(ctx context.Context, at stage, id string, want http.Heade
 	}
 	if len(raw) > maxDocument {
 		return nil, nil, wrong("%s gives a manifest or configuration of more than %d bytes", s.name, maxDocument)
+	}
+	// A short text can be of so many values that they take a hundred times its size.
+	if n := bytes.Count(raw, []byte(",")); n > maxValues {
+		return nil, nil, wrong("%s gives a manifest or configuration of %d values, want at most %d", s.name, n, maxValues)
 	}
 	return raw, resp.Header, nil
 }

@@ -142,10 +142,10 @@ func (s *settings) permitted(host, path string) string {
 func (s *settings) endpoint(m Mirror) (host, prefix string, err error) {
 	refuse := func(want string) (string, string, error) {
 		return "", "", errdefs.New(errdefs.InvalidArgument, "mirror of %q: endpoint %q: %s",
-			clean(m.Registry, maxText), scrubURLs(clean(m.Endpoint, maxText)), want)
+			shown(m.Registry), shown(m.Endpoint), want)
 	}
 	if m.Registry != "*" && !validHost(canonicalHost(m.Registry)) {
-		return "", "", errdefs.New(errdefs.InvalidArgument, "mirror: registry %q: want a host, or * for all", scrubURLs(clean(m.Registry, maxText)))
+		return "", "", errdefs.New(errdefs.InvalidArgument, "mirror: registry %q: want a host, or * for all", shown(m.Registry))
 	}
 	text := m.Endpoint
 	if !strings.Contains(text, "://") {

@@ -59,7 +59,7 @@ func ParseReference(s string) (Reference, error) {
 	case s == "":
 		return Reference{}, errdefs.New(errdefs.InvalidArgument, "image is empty: want [registry/]repository[:tag][@digest]")
 	case strings.Contains(s, "://"):
-		return Reference{}, errdefs.New(errdefs.InvalidArgument, "image %q: must not begin with a scheme", scrubURLs(clean(s, maxText)))
+		return Reference{}, errdefs.New(errdefs.InvalidArgument, "image %q: must not begin with a scheme", shown(s))
 	case pinned:
 		if _, err := v1.NewHash(digest); err != nil {
 			// The value is left out: it may be a host behind a password.
@@ -141,9 +141,12 @@ func validTag(s string) bool {
 	if s == "" || len(s) > maxTag || s[0] == '.' || s[0] == '-' {
 		return false
 	}
-	return !strings.ContainsFunc(s, func(c rune) bool {
-		return c > 0x7f || !isAlnum(byte(c)|0x20) && c != '_' && c != '.' && c != '-' || c < '-'
-	})
+	for i := range len(s) {
+		if c := s[i]; !isAlnum(c) && (c < 'A' || c > 'Z') && c != '_' && c != '.' && c != '-' {
+			return false
+		}
+	}
+	return true
 }
 
 // validHost reports whether s is a host in lower case with or without a port.
@@ -165,8 +168,10 @@ func validHost(s string) bool {
 		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
 			return false
 		}
-		if strings.ContainsFunc(label, func(c rune) bool { return c > 0x7f || !isAlnum(byte(c)) && c != '-' }) {
-			return false
+		for i := range len(label) {
+			if !isAlnum(label[i]) && label[i] != '-' {
+				return false
+			}
 		}
 	}
 	return true

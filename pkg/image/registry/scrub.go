@@ -18,9 +18,10 @@ const (
 	// minSecret is the shortest text that is taken out of errors wherever it stands.
 	// A shorter one would be found in words.
 	minSecret = 4
-	// maxLearned bounds the tokens that are remembered. Registries give a new one
-	// every few minutes.
-	maxLearned = 64
+	// minValue is the shortest value of a query that is.
+	minValue = 8
+	// maxLearned bounds what is remembered of requests, the latest.
+	maxLearned = 256
 )
 
 // scrubber takes secrets out of texts.
@@ -48,30 +49,41 @@ func spellings(secret string) []string {
 	return slices.Compact(all)
 }
 
-// learn remembers the value of an Authorization header.
-func (s *scrubber) learn(header string) {
-	_, value, ok := strings.Cut(header, " ")
-	if !ok || len(value) < minSecret {
+// learn remembers what a request has that is secret: its authorization, and the
+// query of a URL that a registry made.
+func (s *scrubber) learn(authorization string, query url.Values) {
+	var values []string
+	if _, value, ok := strings.Cut(authorization, " "); ok && len(value) >= minSecret {
+		values = append(values, value)
+	}
+	for _, all := range query {
+		for _, value := range all {
+			if len(value) >= minValue {
+				values = append(values, value, url.QueryEscape(value))
+			}
+		}
+	}
+	if len(values) == 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if slices.Contains(s.learned, value) {
-		return
+	for _, value := range values {
+		if at := slices.Index(s.learned, value); at >= 0 {
+			s.learned = slices.Delete(s.learned, at, at+1)
+		}
+		s.learned = append(s.learned, value)
 	}
-	if len(s.learned) == maxLearned {
-		s.learned = slices.Delete(s.learned, 0, 1)
-	}
-	s.learned = append(s.learned, value)
+	s.learned = slices.Delete(s.learned, 0, max(0, len(s.learned)-maxLearned))
 }
 
 // text returns a text of somebody else as it may be shown: one line, not too long,
 // without secrets and what URLs have of them.
 func (s *scrubber) text(t string) string {
-	t = scrubURLs(clean(t, 1<<14))
+	t = scrubURLs(clean(t, len(t)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, secrets := range [][]string{s.given, s.learned} {
+	for _, secrets := range [][]string{s.learned, s.given} {
 		for _, secret := range secrets {
 			t = strings.ReplaceAll(t, secret, "[redacted]")
 		}
@@ -96,6 +108,16 @@ func clean(t string, limit int) string {
 		short += "..."
 	}
 	return short
+}
+
+// shown is what an error shows of a host that somebody wrote; some write a password
+// in front of it.
+func shown(host string) string {
+	host, _, _ = strings.Cut(clean(host, maxText), "?")
+	if at := strings.LastIndexByte(host, '@'); at >= 0 {
+		return "...@" + host[at+1:]
+	}
+	return host
 }
 
 // scrubURLs takes user names, passwords, queries and fragments out of all URLs of
