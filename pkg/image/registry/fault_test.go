@@ -4,7 +4,9 @@
 package registry_test
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -382,6 +384,29 @@ func TestRedirectsToWhatOnlyWeCanReachAreRefused(t *testing.T) {
 	})
 	_, err = image.Download(t.Context(), t.TempDir(), registry.DownloadOptions{})
 	wantError(t, err, errdefs.FailedPrecondition, "redirects more than 10 times")
+}
+
+func TestAPullEndsWithItsContextWhileItWaitsToTryAgain(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h.breakWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "/manifests/") {
+			w.Header().Set("Retry-After", "30")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			time.AfterFunc(50*time.Millisecond, cancel)
+			return true
+		}
+		return false
+	})
+	opts := h.options()
+	opts.Clock = nil
+	begin := time.Now()
+	_, err := registry.Resolve(ctx, h.ref("a:v1"), opts)
+	if !errdefs.Is(err, errdefs.Canceled) || !errors.Is(err, context.Canceled) || time.Since(begin) > 10*time.Second {
+		t.Errorf("after %s: %s: %v", time.Since(begin), errdefs.KindOf(err), err)
+	}
 }
 
 func TestAManifestThatNeverEndsIsGivenUp(t *testing.T) {
