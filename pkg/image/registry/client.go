@@ -82,8 +82,8 @@ func (c *client) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		query = req.URL.Query()
-		// The library and net/http keep headers for other ports and for names below.
-		// What the other host gave us for itself is not what the first one got.
+		// Neither net/http nor the library should have copied it; that they do not is
+		// nothing to rely on. What the other host gave us for itself is different.
 		req = req.Clone(req.Context())
 		if req.Header.Get("Authorization") == first.Header.Get("Authorization") {
 			req.Header.Del("Authorization")

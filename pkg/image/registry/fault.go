@@ -206,6 +206,7 @@ func (s *source) unreachable(err error) *fault {
 	text = s.scrub.text(text)
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	network, isNetwork := errors.AsType[net.Error](err)
+	_, isOp := errors.AsType[*net.OpError](err)
 	switch {
 	case isDNS:
 		f := passing("%s cannot be found: %s", s.at(err), text)
@@ -215,21 +216,10 @@ func (s *source) unreachable(err error) *fault {
 		return passing("%s does not answer: %s", s.at(err), text)
 	case connectionLost(err):
 		return passing("the connection to %s failed: %s", s.at(err), text)
-	case isNetwork && !isURLOnly(err):
+	case isOp:
 		return passing("%s cannot be reached: %s", s.at(err), text)
 	}
 	return faultf(errdefs.FailedPrecondition, "%s gives an answer that is not understood: %s", s.at(err), text)
-}
-
-// isURLOnly reports whether the only network error is the client's wrapping, which
-// everything has.
-func isURLOnly(err error) bool {
-	e, ok := errors.AsType[*url.Error](err)
-	if !ok {
-		return false
-	}
-	_, below := errors.AsType[net.Error](e.Err)
-	return !below
 }
 
 func connectionLost(err error) bool {

@@ -4,7 +4,9 @@
 package registry_test
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -14,6 +16,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"k8s.io/utils/clock"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/registry"
@@ -78,6 +83,8 @@ func TestAnswersOfRegistriesHaveAKind(t *testing.T) {
 		{401, "DENIED", false, errdefs.Unauthenticated, "wants credentials", 1},
 		{403, "DENIED", true, errdefs.PermissionDenied, "denies a to the user", 1},
 		{401, "DENIED", true, errdefs.PermissionDenied, "denies a to the user", 1},
+		{404, "DENIED", false, errdefs.Unauthenticated, "wants credentials", 1},
+		{404, "DENIED", true, errdefs.PermissionDenied, "denies a to the user", 1},
 		{403, "", true, errdefs.PermissionDenied, "denies a to the user", 1},
 		{429, "TOOMANYREQUESTS", true, errdefs.Unavailable, "TOOMANYREQUESTS: words", 4},
 		{403, "TOOMANYREQUESTS", true, errdefs.Unavailable, "wants fewer requests", 4},
@@ -122,21 +129,41 @@ func TestWhatPassesIsTriedUntilItWorks(t *testing.T) {
 	h := newHub(t)
 	want := newFixture(noise(1, 10)).push(h, "a", "v1")["digest"]
 	var calls atomic.Int64
-	h.breakWith(func(w http.ResponseWriter, _ *http.Request) bool {
+	h.breakWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/manifests/") {
+			return false
+		}
 		switch calls.Add(1) {
 		case 1:
 			w.Header().Set("Retry-After", "20")
 			w.WriteHeader(http.StatusTooManyRequests)
-		case 2, 4:
+		case 2, 3, 4, 5, 6:
 			w.WriteHeader(http.StatusBadGateway)
 		default:
 			return false
 		}
 		return true
 	})
-	if image := resolve(t, h.ref("a:v1"), h.options()); image.Digest != want {
+	opts, recorder := h.options(), &recordingClock{}
+	opts.Clock, opts.Attempts = recorder, 7
+	if image := resolve(t, h.ref("a:v1"), opts); image.Digest != want {
 		t.Errorf("image is %s", image.Digest)
 	}
+	s := time.Second
+	if diff := gocmp.Diff([]time.Duration{20 * s, 2 * s, 4 * s, 8 * s, 16 * s, 30 * s}, recorder.waits); diff != "" {
+		t.Errorf("pauses (-want +got):\n%s", diff)
+	}
+}
+
+// recordingClock is hasty and remembers what it was asked for.
+type recordingClock struct {
+	hasty
+	waits []time.Duration
+}
+
+func (c *recordingClock) NewTimer(d time.Duration) clock.Timer {
+	c.waits = append(c.waits, d)
+	return c.hasty.NewTimer(d)
 }
 
 // guard wants a bearer token, which its /token gives for the right credentials.
@@ -382,6 +409,29 @@ func TestRedirectsToWhatOnlyWeCanReachAreRefused(t *testing.T) {
 	})
 	_, err = image.Download(t.Context(), t.TempDir(), registry.DownloadOptions{})
 	wantError(t, err, errdefs.FailedPrecondition, "redirects more than 10 times")
+}
+
+func TestAPullEndsWithItsContextWhileItWaitsToTryAgain(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h.breakWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "/manifests/") {
+			w.Header().Set("Retry-After", "30")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			time.AfterFunc(50*time.Millisecond, cancel)
+			return true
+		}
+		return false
+	})
+	opts := h.options()
+	opts.Clock = nil
+	begin := time.Now()
+	_, err := registry.Resolve(ctx, h.ref("a:v1"), opts)
+	if !errdefs.Is(err, errdefs.Canceled) || !errors.Is(err, context.Canceled) || time.Since(begin) > 10*time.Second {
+		t.Errorf("after %s: %s: %v", time.Since(begin), errdefs.KindOf(err), err)
+	}
 }
 
 func TestAManifestThatNeverEndsIsGivenUp(t *testing.T) {

@@ -210,8 +210,14 @@ func TestAMirrorThatShowsAPageForATagIsSkipped(t *testing.T) {
 	opts := h.options()
 	opts.Insecure = append(opts.Insecure, mirror.host())
 	opts.Mirrors = []registry.Mirror{{Registry: "*", Endpoint: mirror.host()}}
-	if image := resolve(t, h.ref("a:v1"), opts); image.Digest != want {
-		t.Errorf("image is %s", image.Digest)
+	ctx, lines := logs(t)
+	image, err := registry.Resolve(ctx, h.ref("a:v1"), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image.Close()
+	if image.Digest != want || !strings.Contains(lines(), "Mirror failed") {
+		t.Errorf("image is %s, the log has %s", image.Digest, lines())
 	}
 }
 

@@ -238,6 +238,20 @@ func TestDocumentsOfOtherKindsAreCalledWhatTheyAre(t *testing.T) {
 	}
 }
 
+func TestAConfigurationIsVerified(t *testing.T) {
+	t.Parallel()
+	h, f := newHub(t), newFixture(noise(1, 10))
+	f.push(h, "a", "v1")
+	h.breakWith(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			_, _ = w.Write([]byte(`{"os":"linux"}`))
+		}
+		return strings.Contains(r.URL.Path, "/blobs/")
+	})
+	_, err := registry.Resolve(t.Context(), h.ref("a:v1"), h.options())
+	wantError(t, err, errdefs.FailedPrecondition, "gives a configuration of digest")
+}
+
 func TestImagesOfDockersKindAreTheSame(t *testing.T) {
 	t.Parallel()
 	h, f := newHub(t), newFixture(noise(1, 10))
