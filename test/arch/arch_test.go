@@ -64,6 +64,7 @@ var fences = map[string][]string{
 	"github.com/gardener/machine-controller-manager": {"pkg/provider", "cmd", "test"},
 	"google.golang.org/grpc":                         {"pkg/api/cmi", "pkg/provider/cmi", "cmd", "test"},
 	"github.com/grpc-ecosystem":                      {"pkg/provider/cmi", "cmd"},
+	"github.com/google/go-containerregistry":         {"pkg/image/registry", "test"},
 	"github.com/spf13/cobra":                         {"pkg/cli", "cmd"},
 	"github.com/onsi/ginkgo":                         {"pkg/provider", "test"},
 	"github.com/onsi/gomega":                         {"pkg/provider", "test"},
