@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // Kind classifies an error by what the caller can do about it.
@@ -106,8 +107,8 @@ func Wrap(kind Kind, err error, format string, args ...any) error {
 }
 
 // KindOf returns the kind of the outermost Error in err's chain. Context errors
-// without a kind are DeadlineExceeded and Canceled; anything else is Unknown;
-// nil has the empty kind.
+// without a kind are DeadlineExceeded and Canceled, a disk of ours that is full is
+// ResourceExhausted; anything else is Unknown; nil has the empty kind.
 func KindOf(err error) Kind {
 	if err == nil {
 		return ""
@@ -120,6 +121,8 @@ func KindOf(err error) Kind {
 		return DeadlineExceeded
 	case errors.Is(err, context.Canceled):
 		return Canceled
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return ResourceExhausted
 	}
 	return Unknown
 }

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"syscall"
 	"testing"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -27,6 +29,9 @@ func TestKindOf(t *testing.T) {
 		"a joined error shows the first kind":      {errors.Join(errors.New("x"), notFound), errdefs.NotFound},
 		"a passed deadline":                        {fmt.Errorf("x: %w", context.DeadlineExceeded), errdefs.DeadlineExceeded},
 		"a cancelled context":                      {context.Canceled, errdefs.Canceled},
+		"a full disk":                              {&os.PathError{Op: "write", Path: "f", Err: syscall.ENOSPC}, errdefs.ResourceExhausted},
+		"a used-up quota":                          {syscall.EDQUOT, errdefs.ResourceExhausted},
+		"a file that is too large for its disk":    {syscall.EFBIG, errdefs.ResourceExhausted},
 		"a kind wins over the context error below": {errdefs.Wrap(errdefs.Unavailable, context.Canceled, "x"), errdefs.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {

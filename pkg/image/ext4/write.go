@@ -5,10 +5,8 @@ package ext4
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"syscall"
 	"time"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -132,14 +130,11 @@ func (o Options) complete() (Options, error) {
 
 // writeError gives an error of the file that is written its kind.
 func writeError(err error) error {
-	const what = "writing the filesystem"
-	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return errdefs.Wrap(errdefs.KindOf(err), err, what)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
-		return errdefs.Wrap(errdefs.ResourceExhausted, err, what)
+	kind := errdefs.KindOf(err)
+	if kind == errdefs.Unknown {
+		kind = errdefs.Internal
 	}
-	return errdefs.Wrap(errdefs.Internal, err, what)
+	return errdefs.Wrap(kind, err, "writing the filesystem")
 }
 
 // output appends to the file, in large pieces.

@@ -18,7 +18,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
@@ -147,7 +146,6 @@ func (d *download) blob(ctx context.Context, digest string, size int64) (err err
 
 // diskFault is an error of the directory, with the file's name and without its path.
 func diskFault(err error) *fault {
-	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 	cause := err
 	if e, ok := errors.AsType[*os.PathError](err); ok {
 		cause = e.Err
@@ -155,8 +153,8 @@ func diskFault(err error) *fault {
 		cause = e.Err
 	}
 	f := faultf(errdefs.FailedPrecondition, "write a layer to the temporary directory: %s", cause)
-	if full {
-		f.kind = errdefs.ResourceExhausted
+	if errdefs.Is(err, errdefs.ResourceExhausted) {
+		f.kind = errdefs.ResourceExhausted // a full disk
 	}
 	f.local = true
 	return f

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"syscall"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 )
@@ -142,8 +141,6 @@ func failed(ctx context.Context, err error, format string, args ...any) error {
 	kind := errdefs.KindOf(err)
 	switch {
 	case kind != errdefs.Unknown:
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
-		kind = errdefs.ResourceExhausted
 	default:
 		kind = errdefs.Unavailable
 	}

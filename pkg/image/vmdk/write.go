@@ -10,7 +10,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"syscall"
 
 	"github.com/klauspost/compress/zlib"
 
@@ -296,8 +295,6 @@ func writeError(err error) error {
 	kind := errdefs.KindOf(err)
 	switch {
 	case kind != errdefs.Unknown:
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
-		kind = errdefs.ResourceExhausted
 	default:
 		kind = errdefs.Internal
 	}
