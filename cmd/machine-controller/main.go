@@ -131,8 +131,8 @@ func serve(ctx context.Context, s settings) error {
 
 // driver is the one of this process or, if the flags say so, of another one.
 func (s *settings) driver(ctx context.Context) (d driver.Driver, end func(context.Context) error, err error) {
-	if s.cmi.endpoint != "" {
-		return s.cmi.driver(ctx, s.backend.CallTimeout)
+	if s.cmi.Endpoint != "" {
+		return s.cmi.connect(ctx, s.backend.CallTimeout)
 	}
 	d, end = s.backend.Driver()
 	return d, end, nil

@@ -14,33 +14,31 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/cmd/internal/backend"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/cmd/internal/dial"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/provider/cmi"
 )
 
-// plugin are the flags for a driver in another process.
+// prefix is that of the flags for a driver in another process.
+const prefix = "cmi-"
+
+// plugin are these flags.
 type plugin struct {
-	endpoint       string
-	insecure       bool
-	tls            cmi.TLSFiles
+	dial.Flags
+
 	startupTimeout time.Duration
 }
 
 func (p *plugin) addTo(fs *pflag.FlagSet) {
-	fs.StringVar(&p.endpoint, "cmi-endpoint", "", "Where a driver serves CMI v1, unix:///path or tcp://host:port; empty: the driver is part of this process.")
-	fs.BoolVar(&p.insecure, "cmi-insecure", false, "Use TCP without TLS; only to a loopback address.")
-	fs.StringVar(&p.tls.CertFile, "cmi-tls-cert-file", "", "Certificate of this client, PEM; required for TCP. Read again at each connection.")
-	fs.StringVar(&p.tls.KeyFile, "cmi-tls-key-file", "", "Key of that certificate, PEM.")
-	fs.StringVar(&p.tls.CAFile, "cmi-tls-ca-file", "", "Certificates that sign the driver's, PEM.")
-	fs.StringVar(&p.tls.ServerName, "cmi-tls-server-name", "", "Name in the driver's certificate, if it is not the endpoint's host.")
-	fs.DurationVar(&p.startupTimeout, "cmi-startup-timeout", 30*time.Second, "How long to wait at the start until the driver is ready.")
+	p.AddTo(fs, prefix, "", "Where a driver serves CMI v1, unix:///path or tcp://host:port; empty: the driver is part of this process.")
+	fs.DurationVar(&p.startupTimeout, prefix+"startup-timeout", 30*time.Second, "How long to wait at the start until the driver is ready.")
 }
 
 // validate says which flags do not fit together.
 func (p *plugin) validate(fs *pflag.FlagSet) error {
-	if p.endpoint == "" {
+	if p.Endpoint == "" {
 		var useless []string
 		fs.Visit(func(f *pflag.Flag) {
-			if strings.HasPrefix(f.Name, "cmi-") && f.Name != "cmi-endpoint" {
+			if strings.HasPrefix(f.Name, prefix) && f.Name != prefix+"endpoint" {
 				useless = append(useless, "--"+f.Name)
 			}
 		})
@@ -49,8 +47,8 @@ func (p *plugin) validate(fs *pflag.FlagSet) error {
 		}
 		return nil
 	}
-	if _, err := cmi.ParseEndpoint(p.endpoint); err != nil {
-		return fmt.Errorf("--cmi-endpoint: %w", err)
+	if _, err := p.Parse(); err != nil {
+		return err
 	}
 	if p.startupTimeout <= 0 {
 		return fmt.Errorf("--cmi-startup-timeout must be greater than 0, got %s", p.startupTimeout)
@@ -61,15 +59,11 @@ func (p *plugin) validate(fs *pflag.FlagSet) error {
 	return nil
 }
 
-// driver returns the driver when it is ready.
-func (p *plugin) driver(ctx context.Context, callTimeout time.Duration) (driver.Driver, func(context.Context) error, error) {
-	endpoint, err := cmi.ParseEndpoint(p.endpoint)
+// connect returns the driver when it is ready.
+func (p *plugin) connect(ctx context.Context, callTimeout time.Duration) (driver.Driver, func(context.Context) error, error) {
+	endpoint, secured, err := p.Driver()
 	if err != nil {
-		return nil, nil, fmt.Errorf("--cmi-endpoint: %w", err)
-	}
-	secured, err := cmi.ClientCredentials(endpoint, p.tls, p.insecure)
-	if err != nil {
-		return nil, nil, fmt.Errorf("--cmi-insecure, --cmi-tls-cert-file, --cmi-tls-key-file, --cmi-tls-ca-file: %w", err)
+		return nil, nil, err
 	}
 	d, err := cmi.NewDriver(cmi.DriverOptions{
 		Endpoint: endpoint, Credentials: secured, CallTimeout: callTimeout, Registerer: prometheus.DefaultRegisterer,

@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +24,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/provider"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/provider/cmi"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/fake"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/process"
 )
 
 // socket is an endpoint in a directory of its own.
@@ -126,40 +126,22 @@ func TestWhatIsNoDriverIsRefusedAtOnce(t *testing.T) {
 	}
 }
 
-// text is what a process prints.
-type text struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (t *text) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buffer.Write(p)
-}
-
-func (t *text) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buffer.String()
-}
-
 // await waits until the process has said something.
-func (t *text) await(ctx context.Context, test *testing.T, want string) {
-	test.Helper()
+func await(ctx context.Context, t *testing.T, out *process.Output, want string) {
+	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	for !strings.Contains(t.String(), want) {
+	for !strings.Contains(out.String(), want) {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			test.Fatalf("it does not say %q:\n%s", want, t)
+			t.Fatalf("it does not say %q:\n%s", want, out)
 		}
 	}
 }
 
 // controller starts the command with a driver at an endpoint.
-func controller(ctx context.Context, t *testing.T, api, at string) (self *exec.Cmd, log *text, health string) {
+func controller(ctx context.Context, t *testing.T, api, at string) (self *exec.Cmd, log *process.Output, health string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -169,7 +151,7 @@ func controller(ctx context.Context, t *testing.T, api, at string) (self *exec.C
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	log = &text{}
+	log = &process.Output{}
 	self = exec.CommandContext(ctx, os.Args[0], "--control-kubeconfig="+kubeconfig(t, api), "--target-kubeconfig=none",
 		"--address=127.0.0.1", fmt.Sprintf("--port=%d", port), "--leader-elect=true", "--cmi-endpoint="+at)
 	self.Env = append(os.Environ(), asMain+"=1")
@@ -185,7 +167,7 @@ func TestSIGTERMEndsTheWaitForTheDriverWithCodeZero(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	self, log, _ := controller(ctx, t, "http://127.0.0.1:1", socket(t))
-	log.await(ctx, t, "Waiting for the driver")
+	await(ctx, t, log, "Waiting for the driver")
 	began := time.Now()
 	if err := self.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -206,7 +188,7 @@ func TestTheControllerStartsWhenItsDriverIsReadyAndEndsOnSIGTERM(t *testing.T) {
 	defer api.Close()
 	at := socket(t)
 	self, log, health := controller(ctx, t, api.URL, at)
-	log.await(ctx, t, "Waiting for the driver")
+	await(ctx, t, log, "Waiting for the driver")
 
 	e, err := cmi.ParseEndpoint(at)
 	if err != nil {

@@ -12,30 +12,25 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/provider/cmi"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/cmd/internal/dial"
 )
 
 // probeCommand asks a server's health service. It is for exec probes: those of
 // the kubelet's own that speak gRPC cannot reach a unix socket.
 func probeCommand(endpoint string) *cobra.Command {
 	var (
-		insecure bool
-		files    cmi.TLSFiles
-		timeout  time.Duration
-		service  string
+		driver  dial.Flags
+		timeout time.Duration
+		service string
 	)
 	cmd := &cobra.Command{
 		Use:   "probe",
 		Short: "Ask a driver for its health (grpc.health.v1); the exit code is 0 if it serves",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			at, err := cmi.ParseEndpoint(endpoint)
+			at, secured, err := driver.Driver()
 			if err != nil {
-				return fmt.Errorf("--endpoint: %w", err)
-			}
-			secured, err := cmi.ClientCredentials(at, files, insecure)
-			if err != nil {
-				return fmt.Errorf("--insecure, --tls-cert-file, --tls-key-file, --tls-ca-file: %w", err)
+				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
@@ -56,12 +51,7 @@ func probeCommand(endpoint string) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&endpoint, "endpoint", endpoint, "Where the driver serves: unix:///path or tcp://host:port. The variable "+endpointEnv+" is its default.")
-	f.BoolVar(&insecure, "insecure", false, "Use TCP without TLS; only to a loopback address.")
-	f.StringVar(&files.CertFile, "tls-cert-file", "", "Certificate of this client, PEM; required for TCP.")
-	f.StringVar(&files.KeyFile, "tls-key-file", "", "Key of that certificate, PEM.")
-	f.StringVar(&files.CAFile, "tls-ca-file", "", "Certificates that sign the driver's, PEM.")
-	f.StringVar(&files.ServerName, "tls-server-name", "", "Name in the driver's certificate, if it is not the endpoint's host.")
+	driver.AddTo(f, "", endpoint, "Where the driver serves: unix:///path or tcp://host:port. The variable "+endpointEnv+" is its default.")
 	f.DurationVar(&timeout, "timeout", 5*time.Second, "How long to wait for the answer.")
 	f.StringVar(&service, "service", "", "Service to ask for; empty for the driver as a whole.")
 	return cmd

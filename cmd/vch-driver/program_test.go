@@ -5,10 +5,8 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,7 +15,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +24,7 @@ import (
 
 	cmiv1 "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/cmi/v1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/provider/cmi"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/process"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
@@ -44,33 +42,15 @@ func TestMain(m *testing.M) {
 // limit ends what hangs.
 const limit = time.Minute
 
-// output is what a program prints.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
 // program is the command with arguments, in a process of its own.
 type program struct {
 	*exec.Cmd
 
-	out *output
+	out *process.Output
 }
 
 func newProgram(ctx context.Context, env []string, args ...string) *program {
-	p := &program{Cmd: exec.CommandContext(ctx, os.Args[0], args...), out: &output{}}
+	p := &program{Cmd: exec.CommandContext(ctx, os.Args[0], args...), out: &process.Output{}}
 	p.Env = append(append(os.Environ(), asMain+"=1"), env...)
 	p.Stdout, p.Stderr = p.out, p.out
 	return p
@@ -310,5 +290,3 @@ func directory(t *testing.T, data map[string][]byte) string {
 	}
 	return dir
 }
-
-var _ fmt.Stringer = (*output)(nil)

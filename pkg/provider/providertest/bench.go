@@ -4,16 +4,15 @@
 package providertest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/gardener/machine-controller-manager/pkg/util/provider/machinecodes/codes"
 	"github.com/gardener/machine-controller-manager/pkg/util/provider/machinecodes/status"
 	"github.com/go-logr/logr"
 	"github.com/onsi/ginkgo/v2"
 	"github.com/onsi/gomega"
+	"github.com/onsi/gomega/gbytes"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/mock/gomock"
@@ -114,25 +113,13 @@ func samples(h *prometheus.HistogramVec, label string) uint64 {
 }
 
 // logs are lines that any goroutine writes.
-type logs struct {
-	mu    sync.Mutex
-	lines bytes.Buffer
-}
+type logs struct{ *gbytes.Buffer }
 
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.String()
-}
+// String is all that was written so far.
+func (l logs) String() string { return string(l.Contents()) }
 
 // logger writes all that there is to write into l.
-func (l *logs) logger() logr.Logger {
+func (l logs) logger() logr.Logger {
 	const everything = 10
-	return textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(l), textlogger.Verbosity(everything)))
+	return textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(l.Buffer), textlogger.Verbosity(everything)))
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/gardener/machine-controller-manager/pkg/util/provider/metrics"
 	"github.com/onsi/ginkgo/v2"
 	"github.com/onsi/gomega"
+	"github.com/onsi/gomega/gbytes"
 	"go.uber.org/mock/gomock"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
@@ -146,7 +147,7 @@ func cutOff(ctx context.Context, _ <-chan struct{}) (context.Context, context.Ca
 }
 
 func (b *bench) survivesPanics(ctx context.Context) {
-	var log logs
+	log := logs{gbytes.NewBuffer()}
 	ctx = klog.NewContext(ctx, log.logger())
 	b.resetLogging(provider.Options{}, log.logger())
 	b.answer(func(context.Context) error { panic("boom with " + plantedPassword + " and " + plantedToken) })
@@ -162,7 +163,7 @@ func (b *bench) survivesPanics(ctx context.Context) {
 }
 
 func (b *bench) keepsSecrets(ctx context.Context) {
-	var log logs
+	log := logs{gbytes.NewBuffer()}
 	ctx = klog.NewContext(ctx, log.logger())
 	b.resetLogging(provider.Options{}, log.logger())
 	const user, key = "planted-user", "planted/key with blanks"
