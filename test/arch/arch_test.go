@@ -33,6 +33,14 @@ var layers = map[string][]string{
 	"pkg/spi/mock":    {"pkg/api/...", "pkg/errdefs", "pkg/spi"},
 	"pkg/spi/spitest": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi"},
 
+	// The contract of image stores, and what keeps to it.
+	"pkg/image":           {"pkg/errdefs"},
+	"pkg/image/imagetest": {"pkg/errdefs", "pkg/image"},
+	"pkg/image/fake":      {"pkg/errdefs", "pkg/image"},
+	"pkg/image/vsphere":   {"pkg/datastore", "pkg/errdefs", "pkg/image", "pkg/image/vmdk", "pkg/vcenter", "pkg/vch", "pkg/version"},
+	"pkg/image/disk":      {"pkg/errdefs", "pkg/image", "pkg/image/ext4", "pkg/image/registry", "pkg/image/rootfs", "pkg/image/vmdk"},
+	"pkg/image/pull":      {"pkg/api/...", "pkg/errdefs", "pkg/image", "pkg/image/disk", "pkg/image/registry"},
+
 	// From an image to a disk: readers in, writers out.
 	"pkg/image/registry": {"pkg/errdefs"},
 	"pkg/image/rootfs":   {"pkg/errdefs"},
@@ -41,15 +49,16 @@ var layers = map[string][]string{
 
 	// vSphere, from the session up to the machine.
 	"pkg/vcenter":     {"pkg/api/...", "pkg/errdefs", "pkg/version"},
+	"pkg/datastore":   {"pkg/errdefs", "pkg/vcenter"},
 	"pkg/vch":         {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/vcenter"},
-	"pkg/containervm": {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/vcenter", "pkg/vch", "pkg/version"},
-	"pkg/spi/vsphere": {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/spi", "pkg/vcenter", "pkg/vch", "pkg/version"},
+	"pkg/containervm": {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image", "pkg/vcenter", "pkg/vch", "pkg/version"},
+	"pkg/spi/vsphere": {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/spi", "pkg/vcenter", "pkg/vch", "pkg/version"},
 
 	// What people and programs call.
 	"pkg/provider":              {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/version"},
 	"pkg/provider/cmi":          {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/version"},
 	"pkg/provider/providertest": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/spi/..."},
-	"pkg/cli":                   {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/spi/...", "pkg/vcenter", "pkg/vch", "pkg/version"},
+	"pkg/cli":                   {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/spi/...", "pkg/vcenter", "pkg/vch", "pkg/version"},
 
 	// Programs put it together; only the simulator is a program made of test packages.
 	"cmd":        {"pkg/...", "cmd/internal/..."},
@@ -60,7 +69,7 @@ var layers = map[string][]string{
 
 // fences says which packages may import a library, in tests too.
 var fences = map[string][]string{
-	"github.com/vmware/govmomi":                      {"pkg/vcenter", "pkg/vch", "pkg/containervm", "pkg/spi/vsphere", "pkg/cli", "cmd/vchsim", "test"},
+	"github.com/vmware/govmomi":                      {"pkg/vcenter", "pkg/datastore", "pkg/vch", "pkg/containervm", "pkg/image/vsphere", "pkg/spi/vsphere", "pkg/cli", "cmd/vchsim", "test"},
 	"github.com/gardener/machine-controller-manager": {"pkg/provider", "cmd", "test"},
 	"google.golang.org/grpc":                         {"pkg/api/cmi", "pkg/provider/cmi", "cmd", "test"},
 	"github.com/grpc-ecosystem":                      {"pkg/provider/cmi", "cmd"},
