@@ -155,6 +155,24 @@ func checkControllers(t *testing.T, variant string) {
 	}
 }
 
+// All file systems are read-only, and images become disks by way of temporary files.
+func TestTheDriverHasRoomForImages(t *testing.T) {
+	for variant, name := range map[string]string{inProcess: controller, sidecar: driver} {
+		t.Run(variant, func(t *testing.T) {
+			mounts := container(t, variant, name).VolumeMounts
+			i := slices.IndexFunc(mounts, func(m corev1.VolumeMount) bool { return m.MountPath == "/tmp" && !m.ReadOnly })
+			if i < 0 {
+				t.Fatalf("nothing is mounted at the default of --image-temp-dir: %v", mounts)
+			}
+			volumes := deployment(t, variant).Spec.Template.Spec.Volumes
+			v := slices.IndexFunc(volumes, func(v corev1.Volume) bool { return v.Name == mounts[i].Name })
+			if v < 0 || volumes[v].EmptyDir == nil || volumes[v].EmptyDir.SizeLimit != nil || volumes[v].EmptyDir.Medium != corev1.StorageMediumDefault {
+				t.Errorf("it is no emptyDir on disk without a limit, which would evict the Pod: %v", volumes)
+			}
+		})
+	}
+}
+
 func TestPodsMayNothing(t *testing.T) {
 	for variant := range variants() {
 		t.Run(variant, func(t *testing.T) { checkSecurity(t, deployment(t, variant).Spec.Template.Spec) })

@@ -92,7 +92,7 @@ func TestVariantsDifferInTheDriverOnly(t *testing.T) {
 	); diff != "" {
 		t.Errorf("Deployments (-in-process +sidecar):\n%s", diff)
 	}
-	if spec.AutomountServiceAccountToken != nil || spec.TerminationGracePeriodSeconds != nil || len(spec.Volumes) > 0 {
+	if spec.AutomountServiceAccountToken != nil || spec.TerminationGracePeriodSeconds != nil || len(spec.Volumes) != 1 {
 		t.Error("the in-process variant has what only the driver's container needs")
 	}
 }
@@ -168,11 +168,14 @@ func TestControllerAndDriverMeetAtOneSocket(t *testing.T) {
 func TestContainersMountWhatTheyNeedAndNoMore(t *testing.T) {
 	t.Parallel()
 	for variant, want := range map[string]map[string][]string{
-		inProcess: {manager: nil, controller: nil},
+		inProcess: {manager: nil, controller: {"image-temp at /tmp, read-only: false"}},
 		sidecar: {
 			manager:    {"api-access at " + tokenDir + ", read-only: true"},
 			controller: {"api-access at " + tokenDir + ", read-only: true", "cmi at /run/vch-driver, read-only: true"},
-			driver:     {"cmi at /run/vch-driver, read-only: false", "credentials at /etc/vch-driver/credentials, read-only: true"},
+			driver: {
+				"cmi at /run/vch-driver, read-only: false", "credentials at /etc/vch-driver/credentials, read-only: true",
+				"image-temp at /tmp, read-only: false",
+			},
 		},
 	} {
 		got := map[string][]string{}
