@@ -35,6 +35,8 @@ type Config struct {
 	UUID string
 	// Datacenter holds the VCH.
 	Datacenter types.ManagedObjectReference
+	// DatacenterPath is the datacenter's inventory path, such as /folder/dc-1.
+	DatacenterPath string
 	// Folder holds the appliance and the container VMs.
 	Folder types.ManagedObjectReference
 	// FolderIsRoot says that Folder is the datacenter's VM folder, which holds
@@ -53,6 +55,8 @@ type Config struct {
 	Datastores map[string]Datastore
 	// Networks are the container networks by name.
 	Networks map[string]Network
+	// Registries are the VCH's rules for image registries.
+	Registries Registries
 	// NameConvention is the template for display names; empty means VIC's default.
 	NameConvention string
 	// DebugLevel is the VCH's debug level.
@@ -78,12 +82,25 @@ func (s StorePath) String() string { return "[" + s.Datastore + "] " + s.Path }
 type Datastore struct {
 	Ref  types.ManagedObjectReference
 	Name string
+	// Type is vSphere's type of the file system, such as VMFS, NFS41 or vsan.
+	Type string
 	// VSAN datastores name a VM's directory themselves.
 	VSAN bool
 	// FreeBytes is the free space when the configuration was read.
 	FreeBytes int64
 	// Accessible is false when no host can reach it.
 	Accessible bool
+}
+
+// Registries are a VCH's rules for image registries, as vic-machine was given them.
+type Registries struct {
+	// Whitelist holds the registries that images may come from: host names with or
+	// without port, addresses, networks in CIDR form, and *.domain. Empty: all.
+	Whitelist []string
+	// Insecure holds registries whose certificate is not verified, or that speak http.
+	Insecure []string
+	// CABundle are PEM certificates that sign those of registries; may be empty.
+	CABundle []byte
 }
 
 // Network is a container network.
@@ -115,6 +132,9 @@ func fromGuestinfo(g *guestinfo.VCHConfig) *Config {
 		VolumeStores:   map[string]url.URL{},
 		Datastores:     map[string]Datastore{},
 		Networks:       map[string]Network{},
+		Registries: Registries{
+			Whitelist: g.RegistryWhitelist, Insecure: g.InsecureRegistries, CABundle: g.RegistryCertificateAuthorities,
+		},
 	}
 	if len(g.Container.ComputeResources) > 0 {
 		// The port layer insists on exactly one (VIC, lib/portlayer/exec/exec.go:68-100).

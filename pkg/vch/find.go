@@ -51,6 +51,7 @@ func Find(ctx context.Context, client *vcenter.Client, ref v1alpha1.VirtualConta
 	if err != nil {
 		return nil, err
 	}
+	cfg.DatacenterPath = "/" + strings.Trim(ref.Datacenter, "/")
 	if err := cfg.resolve(ctx, client, dc, found.parentVApp); err != nil {
 		return nil, err
 	}

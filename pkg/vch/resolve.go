@@ -59,7 +59,7 @@ func (c *Config) resolveDatastores(ctx context.Context, pc *property.Collector, 
 	}
 	for _, s := range stores {
 		c.Datastores[s.Summary.Name] = Datastore{
-			Ref: s.Self, Name: s.Summary.Name, VSAN: s.Summary.Type == string(types.HostFileSystemVolumeFileSystemTypeVsan),
+			Ref: s.Self, Name: s.Summary.Name, Type: s.Summary.Type, VSAN: s.Summary.Type == string(types.HostFileSystemVolumeFileSystemTypeVsan),
 			FreeBytes: s.Summary.FreeSpace, Accessible: s.Summary.Accessible,
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -40,7 +41,13 @@ func (r roundTripper) RoundTrip(ctx context.Context, req, res soap.HasFault) err
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	sim, err := vchsim.Start(t.Context(), vchsim.Options{Dir: t.TempDir()})
+	return newWorldOf(t, vchsim.Options{})
+}
+
+func newWorldOf(t *testing.T, options vchsim.Options) *world {
+	t.Helper()
+	options.Dir = t.TempDir()
+	sim, err := vchsim.Start(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,9 +125,38 @@ func TestAVCHIsFoundByNamePathAndMoref(t *testing.T) {
 		if n := cfg.Networks[vchsim.StaticNetwork]; n.Gateway == nil || !n.Pooled {
 			t.Errorf("%s: network %+v", name, n)
 		}
-		if d := cfg.Datastores[vchsim.Datastore]; d.Ref.Type != "Datastore" || d.VSAN {
+		if d := cfg.Datastores[vchsim.Datastore]; d.Ref.Type != "Datastore" || d.VSAN || d.Type == "" || d.Type == "vsan" {
 			t.Errorf("%s: datastore %+v", name, d)
 		}
+		if cfg.DatacenterPath != "/"+dc {
+			t.Errorf("%s: datacenter path %q, want /%s", name, cfg.DatacenterPath, dc)
+		}
+		if r := cfg.Registries; len(r.Whitelist)+len(r.Insecure)+len(r.CABundle) != 0 {
+			t.Errorf("%s: rules for registries that nobody made: %+v", name, r)
+		}
+	}
+}
+
+func TestRulesForRegistriesAndTypesOfDatastoresAreRead(t *testing.T) {
+	t.Parallel()
+	rules := vchsim.RegistryOptions{
+		Whitelist: []string{"registry.example.com", "*.example.org", "10.0.0.0/8"},
+		Insecure:  []string{"127.0.0.1:5000"},
+		CABundle:  []byte("-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"),
+	}
+	w := newWorldOf(t, vchsim.Options{VSAN: true, Registries: rules})
+	cfg, err := vch.Find(t.Context(), w.client, v1alpha1.VirtualContainerHost{Datacenter: w.sim.Datacenter + "/", Name: w.sim.VCHName})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(vch.Registries{Whitelist: rules.Whitelist, Insecure: rules.Insecure, CABundle: rules.CABundle}, cfg.Registries); diff != "" {
+		t.Errorf("rules for registries (-want +got):\n%s", diff)
+	}
+	if d := cfg.Datastores[vchsim.Datastore]; d.Type != "vsan" || !d.VSAN {
+		t.Errorf("datastore %+v, want vSAN", d)
+	}
+	if cfg.DatacenterPath != "/"+w.sim.Datacenter {
+		t.Errorf("datacenter path %q", cfg.DatacenterPath)
 	}
 }
 

@@ -60,6 +60,8 @@ type Options struct {
 	NoForeign bool
 	// VSAN makes the datastores vSAN datastores.
 	VSAN bool
+	// Registries are the VCHs' rules for image registries.
+	Registries RegistryOptions
 	// Latency is added to each request, as a slow network would.
 	Latency time.Duration
 	// Listen is the address to serve on. Default: a free port of 127.0.0.1.
@@ -76,6 +78,14 @@ type Options struct {
 	// Dir is the directory for datastores and kubelets; it must exist. Everything
 	// that was made in it is removed by Close. Default: the system's temporary directory.
 	Dir string
+}
+
+// RegistryOptions are what vic-machine was told of image registries.
+type RegistryOptions struct {
+	// Whitelist and Insecure are lists of registries.
+	Whitelist, Insecure []string
+	// CABundle are PEM certificates that sign those of registries.
+	CABundle []byte
 }
 
 // GuestOptions are how guests behave from their next power-on or stop on.

@@ -143,6 +143,8 @@ func (s *Sim) vchConfig(v vch) *guestinfo.VCHConfig {
 			ComputeResources:   []guestinfo.ManagedObjectReference{{Type: v.pool.Type, Value: v.pool.Value}},
 			BootstrapImagePath: v.iso,
 		},
+		Certificate:             guestinfo.Certificate{RegistryCertificateAuthorities: s.options.Registries.CABundle},
+		Registry:                guestinfo.Registry{RegistryWhitelist: s.options.Registries.Whitelist, InsecureRegistries: s.options.Registries.Insecure},
 		GrantPermsLevel:         "ADD",
 		VicMachineCreateOptions: []string{"--name=" + v.name},
 	}
