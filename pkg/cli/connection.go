@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -34,9 +35,10 @@ type connectionFlags struct {
 	timeout    time.Duration
 }
 
+// add adds the flags. A timeout that is set is the default.
 func (f *connectionFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.secretFile, "secret-file", "", "YAML or JSON of the MachineClass's Secret, with data or stringData (default: govc's variables)")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", defaultTimeout, "give up after this time")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", cmp.Or(f.timeout, defaultTimeout), "give up after this time")
 }
 
 // within runs fn with the time limit and a session pool that is closed behind it.

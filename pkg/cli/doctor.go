@@ -246,12 +246,5 @@ func (d *doctor) findVCH(ctx context.Context, client *vcenter.Client) (*vch.Conf
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := selector.find(ctx, client)
-	if err != nil {
-		return nil, err
-	}
-	if len(hosts) > 1 {
-		return nil, errdefs.New(errdefs.InvalidArgument, "there are %d VCHs, for example %s and %s; choose one with --vch", len(hosts), hosts[0].Name, hosts[1].Name)
-	}
-	return hosts[0], nil
+	return selector.one(ctx, client)
 }

@@ -178,6 +178,18 @@ func (s vchSelector) find(ctx context.Context, client *vcenter.Client) ([]*vch.C
 	return configs, errors.Join(errs...)
 }
 
+// one is find for commands that need exactly one VCH.
+func (s vchSelector) one(ctx context.Context, client *vcenter.Client) (*vch.Config, error) {
+	hosts, err := s.find(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	if len(hosts) > 1 {
+		return nil, errdefs.New(errdefs.InvalidArgument, "there are %d VCHs, for example %s and %s; choose one with --vch", len(hosts), hosts[0].Name, hosts[1].Name)
+	}
+	return hosts[0], nil
+}
+
 // String describes the selection for messages.
 func (s vchSelector) String() string {
 	out := ""

@@ -4,28 +4,57 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
 )
 
-// Options is what a command gets from its process. All fields are required but VCenter.
+// Options is what a command gets from its process. Stdin to Owner are required;
+// outside of tests, the zero value is right for the others.
 type Options struct {
-	Stdin          io.Reader
+	Stdin io.Reader
+	// Stderr gets bars that show progress if it is the file of a terminal.
 	Stdout, Stderr io.Writer
 	// Env returns a variable of the environment, "" when it is not set.
 	Env func(name string) string
-	// VCenter is how vCenters are spoken to; the zero value is right outside of tests.
+	// Owner names this process, for others that wait for what it does.
+	Owner string
+
+	// VCenter is how vCenters are spoken to.
 	VCenter vcenter.Options
+	// Clock is what times are taken from. Default: the real one.
+	Clock clock.WithTicker
+	// Settle is how long a removal waits until nobody can be about to use what it
+	// removes. Default: 2 minutes.
+	Settle time.Duration
+	// ImageStore returns the image store of a VCH. Default: the one on its datastore.
+	ImageStore func(client *vcenter.Client, host *vch.Config) image.Store
 }
+
+func (o Options) clock() clock.WithTicker {
+	if o.Clock == nil {
+		return clock.RealClock{}
+	}
+	return o.Clock
+}
+
+func (o Options) settle() time.Duration { return cmp.Or(o.Settle, defaultSettle) }
+
+// defaultSettle is longer than image.Validity and the slowest creation of a VM.
+const defaultSettle = 2 * time.Minute
 
 // Run runs vchctl with the arguments that follow the program's name and returns
 // the exit code, 0 or 1. An error has been written to Stderr in one line.
@@ -47,9 +76,9 @@ func Run(ctx context.Context, args []string, opts Options) int {
 func NewCommand(opts Options) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "vchctl",
-		Short: "Look at the machines of a Virtual Container Host",
+		Short: "Look at the machines of a Virtual Container Host, and keep its images",
 		Long: `vchctl shows what machine-controller-manager's VCH provider made and needs in vCenter.
-It changes nothing there.
+It changes nothing there but the image disks, by image pull, rm and prune.
 
 vCenter is reached by --secret-file, the YAML of a MachineClass's Secret, or else
 by govc's variables GOVC_URL, GOVC_USERNAME, GOVC_PASSWORD, GOVC_INSECURE,
@@ -60,7 +89,7 @@ GOVC_TLS_CA_CERTS, GOVC_TLS_KNOWN_HOSTS and GOVC_DATACENTER.`,
 	root.SetIn(opts.Stdin)
 	root.SetOut(opts.Stdout)
 	root.SetErr(opts.Stderr)
-	root.AddCommand(guestinfoCommand(opts), machinesCommand(opts), doctorCommand(opts), versionCommand(opts))
+	root.AddCommand(guestinfoCommand(opts), machinesCommand(opts), imageCommand(opts), doctorCommand(opts), versionCommand(opts))
 	return root
 }
 
