@@ -1,12 +1,13 @@
 // SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command vchctl shows operators what the provider made and needs in vCenter;
-// the commands are in pkg/cli.
+// Command vchctl shows operators what the provider made and needs in vCenter, and
+// keeps its images; the commands are in pkg/cli.
 package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,7 +17,18 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := cli.Run(ctx, os.Args[1:], cli.Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Getenv})
+	// The first signal lets a command clean up, the second ends it.
+	context.AfterFunc(ctx, stop)
+	code := cli.Run(ctx, os.Args[1:], cli.Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Getenv, Owner: owner()})
 	stop()
 	os.Exit(code)
+}
+
+// owner names this process for those that wait for it.
+func owner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "a host without a name"
+	}
+	return fmt.Sprintf("vchctl on %s, process %d", host, os.Getpid())
 }
