@@ -87,6 +87,20 @@ func taskOf(res soap.HasFault) (ref, bool) {
 		return b.Res.Returnval, true
 	case *methods.DeleteDatastoreFile_TaskBody:
 		return b.Res.Returnval, true
+	case *methods.MoveDatastoreFile_TaskBody:
+		return b.Res.Returnval, true
+	case *methods.CopyDatastoreFile_TaskBody:
+		return b.Res.Returnval, true
+	case *methods.CreateVirtualDisk_TaskBody:
+		return b.Res.Returnval, true
+	case *methods.MoveVirtualDisk_TaskBody:
+		return b.Res.Returnval, true
+	case *methods.DeleteVirtualDisk_TaskBody:
+		return b.Res.Returnval, true
+	case *methods.SearchDatastore_TaskBody:
+		return b.Res.Returnval, true
+	case *methods.SearchDatastoreSubFolders_TaskBody:
+		return b.Res.Returnval, true
 	}
 	return ref{}, false
 }

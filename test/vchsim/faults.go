@@ -5,6 +5,7 @@ package vchsim
 
 import (
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,8 +47,40 @@ const (
 	KindResponseLost = "ResponseLost"
 )
 
-// FaultKinds returns the kinds that a FaultRule may have, sorted. All vSphere
-// faults among them may be prefixed with "task:".
+// Kinds of faults that only requests of files may meet, such as "PUT /folder".
+const (
+	// These are answered instead of executing the request.
+	KindHTTP401 = "HTTP401"
+	KindHTTP403 = "HTTP403"
+	KindHTTP404 = "HTTP404"
+	KindHTTP500 = "HTTP500"
+	KindHTTP507 = "HTTP507"
+	// KindHalf executes the request with half of its content, or sends half of the
+	// answer's, and cuts the connection.
+	KindHalf = "Half"
+	// KindStall takes half of the content and then does nothing any more.
+	KindStall = "Stall"
+)
+
+// transferKinds returns the statuses of the kinds that only requests of files
+// may meet; 0 for no status.
+func transferKinds() map[string]int {
+	return map[string]int{
+		KindHTTP401: http.StatusUnauthorized, KindHTTP403: http.StatusForbidden, KindHTTP404: http.StatusNotFound,
+		KindHTTP500: http.StatusInternalServerError, KindHTTP507: http.StatusInsufficientStorage,
+		KindHalf: 0, KindStall: 0,
+	}
+}
+
+func statusOf(kind string) int {
+	if kind == KindHTTP503 {
+		return http.StatusServiceUnavailable
+	}
+	return transferKinds()[kind]
+}
+
+// FaultKinds returns the kinds that a FaultRule of any method may have, sorted. All
+// vSphere faults among them may be prefixed with "task:".
 func FaultKinds() []string {
 	kinds := []string{KindHTTP503, KindConnectionReset, KindResponseLost}
 	for kind := range vimFaults() {
@@ -58,7 +91,8 @@ func FaultKinds() []string {
 }
 
 func isTransportKind(kind string) bool {
-	return kind == KindHTTP503 || kind == KindConnectionReset || kind == KindResponseLost
+	_, transfer := transferKinds()[kind]
+	return transfer || kind == KindHTTP503 || kind == KindConnectionReset || kind == KindResponseLost
 }
 
 // vimFaults makes a new fault of each kind for the object that was called.
@@ -125,6 +159,9 @@ func (r FaultRule) validate() error {
 	kind := strings.TrimPrefix(r.Kind, taskPrefix)
 	if _, ok := vimFaults()[kind]; !ok && r.Kind != "" && !isTransportKind(r.Kind) {
 		return errdefs.New(errdefs.InvalidArgument, "fault kind %q is unknown; known are %s", r.Kind, strings.Join(FaultKinds(), ", "))
+	}
+	if _, transfer := transferKinds()[kind]; transfer && !strings.Contains(r.Method, " /") {
+		return errdefs.New(errdefs.InvalidArgument, "fault kind %q is for requests of files, such as \"PUT /folder\", got method %q", r.Kind, r.Method)
 	}
 	if strings.HasPrefix(r.Kind, taskPrefix) && !strings.HasSuffix(r.Method, "_Task") {
 		return errdefs.New(errdefs.InvalidArgument, "fault kind %q needs a method that starts a task, got %q", r.Kind, r.Method)

@@ -218,13 +218,13 @@ func TestFilesAreUploadedOverHTTP(t *testing.T) {
 	dc.InventoryPath = "/" + sim.Datacenter
 	ds := object.NewDatastore(client.Client, sim.places.datastores[SecondDatastore])
 	ds.DatacenterPath, ds.InventoryPath = dc.InventoryPath, dc.InventoryPath+"/datastore/"+SecondDatastore
-	u := ds.NewURL("dir/file.txt")
+	u := ds.NewURL("file.txt")
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, u.String(), strings.NewReader("content"))
 	must(t, err)
 	res, err := client.Client.Client.Client.Do(request)
 	must(t, err)
 	must(t, res.Body.Close())
-	if !sim.exists("["+SecondDatastore+"] dir/file.txt") || sim.Calls()["PUT /folder"] != 1 {
+	if !sim.exists("["+SecondDatastore+"] file.txt") || sim.Calls()["PUT /folder"] != 1 {
 		t.Errorf("status %s, files %v, calls %v", res.Status, sim.Files(), sim.Calls())
 	}
 }

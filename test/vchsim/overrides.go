@@ -95,7 +95,9 @@ func (s *Sim) intercept(ctx *simulator.Context, method *simulator.Method) (mo.Re
 // answers reports whether the method is answered by overrides.
 func (*overrides) answers(method string, this ref) bool {
 	switch method {
-	case "CreateVM_Task", "DeleteDatastoreFile_Task", "FindAllByUuid", "FindByUuid", "FindChild", "FindByInventoryPath", "StartProgramInGuest":
+	case "MakeDirectory", "CreateDirectory", "ConvertNamespacePathToUuidPath", "SearchDatastore_Task", "SearchDatastoreSubFolders_Task", "MoveDatastoreFile_Task",
+		"CopyDatastoreFile_Task", "CreateVirtualDisk_Task", "MoveVirtualDisk_Task", "CopyVirtualDisk_Task", "ExtendVirtualDisk_Task", "DeleteVirtualDisk_Task",
+		"CreateVM_Task", "DeleteDatastoreFile_Task", "FindAllByUuid", "FindByUuid", "FindChild", "FindByInventoryPath", "StartProgramInGuest":
 		return true
 	case "ReconfigVM_Task", "Destroy_Task", "PowerOnVM_Task", "ShutdownGuest", "UnregisterVM":
 		return this.Type == "VirtualMachine"
@@ -302,6 +304,18 @@ func taskResponses() map[string]func(ref) soap.HasFault {
 		},
 		"DeleteVirtualDisk_Task": func(t ref) soap.HasFault {
 			return &methods.DeleteVirtualDisk_TaskBody{Res: &types.DeleteVirtualDisk_TaskResponse{Returnval: t}}
+		},
+		"ExtendVirtualDisk_Task": func(t ref) soap.HasFault {
+			return &methods.ExtendVirtualDisk_TaskBody{Res: &types.ExtendVirtualDisk_TaskResponse{Returnval: t}}
+		},
+		"MoveVirtualDisk_Task": func(t ref) soap.HasFault {
+			return &methods.MoveVirtualDisk_TaskBody{Res: &types.MoveVirtualDisk_TaskResponse{Returnval: t}}
+		},
+		"SearchDatastore_Task": func(t ref) soap.HasFault {
+			return &methods.SearchDatastore_TaskBody{Res: &types.SearchDatastore_TaskResponse{Returnval: t}}
+		},
+		"SearchDatastoreSubFolders_Task": func(t ref) soap.HasFault {
+			return &methods.SearchDatastoreSubFolders_TaskBody{Res: &types.SearchDatastoreSubFolders_TaskResponse{Returnval: t}}
 		},
 		"CopyVirtualDisk_Task": func(t ref) soap.HasFault {
 			return &methods.CopyVirtualDisk_TaskBody{Res: &types.CopyVirtualDisk_TaskResponse{Returnval: t}}

@@ -35,6 +35,7 @@ type counters struct {
 	logins   int
 	calls    map[string]int
 	bytesOut int64
+	bytesIn  int64
 }
 
 func (c *counters) count(method string) {
@@ -86,11 +87,11 @@ func (s *Sim) BytesSent() int64 {
 	return s.counters.bytesOut
 }
 
-// ResetCounters sets Calls, Requests, Logins and BytesSent to zero.
+// ResetCounters sets Calls, Requests, Logins, BytesSent and BytesReceived to zero.
 func (s *Sim) ResetCounters() {
 	s.counters.mu.Lock()
 	defer s.counters.mu.Unlock()
-	s.counters.calls, s.counters.requests, s.counters.logins, s.counters.bytesOut = nil, 0, 0, 0
+	s.counters.calls, s.counters.requests, s.counters.logins, s.counters.bytesOut, s.counters.bytesIn = nil, 0, 0, 0, 0
 }
 
 // listen opens the port and prepares the certificate; serve starts to answer.
@@ -123,7 +124,7 @@ func (s *Sim) listen(ctx context.Context) (net.Listener, error) {
 	}
 	s.registry.SessionManager().ServiceHostName = shown
 	s.service.ServeMux.HandleFunc(vim25.Path+"/vimServiceVersions.xml", s.service.ServiceVersions)
-	s.service.ServeMux.HandleFunc("/folder/", s.service.ServeDatastore)
+	s.service.ServeMux.HandleFunc(folderPrefix, s.serveFolder)
 	s.service.ServeMux.HandleFunc("/about", s.service.About)
 	return l, nil
 }
@@ -153,9 +154,16 @@ func (s *Sim) handle(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	switch s.faults.strike(method, true) {
-	case KindHTTP503:
-		http.Error(w, "injected by the simulator", http.StatusServiceUnavailable)
+	if strings.Contains(method, " ") {
+		r.Body = &received{r.Body, &s.counters}
+	}
+	switch kind := s.faults.strike(method, true); kind {
+	case KindHTTP401, KindHTTP403, KindHTTP404, KindHTTP500, KindHTTP503, KindHTTP507:
+		http.Error(w, "injected by the simulator", statusOf(kind))
+	case KindHalf:
+		s.half(w, r)
+	case KindStall:
+		s.stall(w, r)
 	case KindConnectionReset:
 		cut(w)
 	case KindResponseLost:
