@@ -28,5 +28,7 @@
 //     unused counts as used.
 //   - Answers may be used for Validity after they were given, to begin something
 //     with. Remove waits longer than that between withdrawing and deleting.
+//   - What an answer holds is the caller's, who may change it.
+//   - A key or a size that is not valid is InvalidArgument, before anything is done.
 //   - Errors have a kind of pkg/errdefs and name the store and the disk.
 package image

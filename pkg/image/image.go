@@ -36,8 +36,13 @@ func (k Key) Validate() error {
 	if !digestPattern.MatchString(k.Digest) {
 		return errdefs.New(errdefs.InvalidArgument, "image digest %.100q is not sha256: and 64 lower-case hexadecimal digits", k.Digest)
 	}
-	if k.Size < MinSize || k.Size > MaxSize || k.Size%SizeUnit != 0 {
-		return errdefs.New(errdefs.InvalidArgument, "size of an image disk is %d bytes: it must be of whole MiB, between 64Mi and 2Ti", k.Size)
+	return ValidateSize(k.Size)
+}
+
+// ValidateSize reports what is wrong with the size of a disk, as InvalidArgument.
+func ValidateSize(size int64) error {
+	if size < MinSize || size > MaxSize || size%SizeUnit != 0 {
+		return errdefs.New(errdefs.InvalidArgument, "size of an image disk is %d bytes: it must be of whole MiB, between 64Mi and 2Ti", size)
 	}
 	return nil
 }
@@ -187,8 +192,10 @@ type Store interface {
 	// Ensure returns the disk of key, made with source if it is not there, and makes
 	// name lead to it (empty: no name). However many ask at once, in however many
 	// processes, source is called once, unless a maker dies or fails; then the next
-	// one takes over. ctx bounds it; what it made itself is taken away when it fails.
-	// No room on the datastore is ResourceExhausted.
+	// one takes over. ctx bounds it; what it made itself is taken away when it fails,
+	// unless it is published by then. No room on the datastore is ResourceExhausted.
+	// report is told of the disk's way in the order of the stages; only what another
+	// process does, with its Owner, may begin again.
 	Ensure(ctx context.Context, key Key, name string, source Source, report Report) (*Disk, error)
 
 	// List returns all disks, sorted by their first name, then by digest and size.
@@ -203,7 +210,9 @@ type Store interface {
 	// minutes), and deletes those that no VM has: it returns their keys. The others
 	// are published again, and the error is FailedPrecondition and names the VMs; a
 	// disk with users from the beginning is not withdrawn at all. A key that is not
-	// published is NotFound. All keys are tried whatever becomes of the first ones.
+	// published is NotFound. All keys are tried whatever becomes of the first ones: the
+	// error has the texts of all that failed, and is FailedPrecondition if there are
+	// users. A removal whose ctx ends is taken back.
 	Remove(ctx context.Context, keys ...Key) (removed []Key, err error)
 
 	// Leftovers returns what operations left that were cut off, sorted by Path.
@@ -211,6 +220,7 @@ type Store interface {
 	Leftovers(ctx context.Context) ([]Leftover, error)
 
 	// Clean deletes leftovers that Leftovers returned, after the same wait and the
-	// same look at vCenter as Remove. What is no leftover any more is passed over.
+	// same look at vCenter as Remove: what a VM has stays, as FailedPrecondition that
+	// names it. What is no leftover any more, or never was one, is passed over.
 	Clean(ctx context.Context, leftovers ...Leftover) error
 }

@@ -35,7 +35,7 @@ var layers = map[string][]string{
 
 	// The contract of image stores, and what keeps to it.
 	"pkg/image":           {"pkg/errdefs"},
-	"pkg/image/imagetest": {"pkg/errdefs", "pkg/image"},
+	"pkg/image/imagetest": {"pkg/errdefs", "pkg/image", "pkg/image/vmdk"},
 	"pkg/image/fake":      {"pkg/errdefs", "pkg/image"},
 	"pkg/image/vsphere":   {"pkg/datastore", "pkg/errdefs", "pkg/image", "pkg/image/vmdk", "pkg/vcenter", "pkg/vch", "pkg/version"},
 	"pkg/image/disk":      {"pkg/errdefs", "pkg/image", "pkg/image/ext4", "pkg/image/registry", "pkg/image/rootfs", "pkg/image/vmdk"},
