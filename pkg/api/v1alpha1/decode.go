@@ -226,7 +226,7 @@ func scanFault(path string, value any) string {
 		if text != Kind {
 			return fmt.Sprintf("must be %q or absent, got %q", Kind, clip(fmt.Sprint(value)))
 		}
-	case "memory", "resources.memory.reservation", "resources.memory.limit":
+	case "memory", "resources.memory.reservation", "resources.memory.limit", "rootDisk.size":
 		if number, ok := value.(json.Number); ok {
 			text, isText = number.String(), true
 		}

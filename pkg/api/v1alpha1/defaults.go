@@ -4,6 +4,8 @@
 package v1alpha1
 
 import (
+	"cmp"
+
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/utils/ptr"
 )
@@ -12,6 +14,7 @@ import (
 const (
 	DefaultCPUs                         = 2
 	DefaultMemoryMB                     = 2048
+	DefaultRootDiskBytes          int64 = 8 << 30
 	DefaultWorkingDir                   = "/"
 	DefaultStopSignal                   = "TERM"
 	DefaultStopGracePeriodSeconds int64 = 10
@@ -21,7 +24,8 @@ const (
 
 // SetDefaults fills in what spec leaves open. It is the one place of defaults,
 // and doing it twice changes nothing. What depends on the VCH (gateway,
-// nameservers, trust level, datastore) stays open: only the backend knows it.
+// nameservers, trust level, datastore) stays open: only the backend knows it. With
+// an image workingDir and stopSignal stay open as well: the image may set them.
 func SetDefaults(spec *ProviderSpec) {
 	setDefault(&spec.CPUs, DefaultCPUs)
 	if spec.Memory == nil {
@@ -35,14 +39,11 @@ func SetDefaults(spec *ProviderSpec) {
 			r.Memory.Shares = DefaultShares
 		}
 	}
-	if spec.Image != "" && spec.ImagePullPolicy == "" {
-		spec.ImagePullPolicy = PullIfNotPresent
-	}
-	if spec.WorkingDir == "" {
-		spec.WorkingDir = DefaultWorkingDir
-	}
-	if spec.StopSignal == "" {
-		spec.StopSignal = DefaultStopSignal
+	if spec.Image != "" {
+		defaultImage(spec)
+	} else {
+		spec.WorkingDir = cmp.Or(spec.WorkingDir, DefaultWorkingDir)
+		spec.StopSignal = cmp.Or(spec.StopSignal, DefaultStopSignal)
 	}
 	setDefault(&spec.StopGracePeriodSeconds, DefaultStopGracePeriodSeconds)
 	setDefault(&spec.StartTimeoutSeconds, DefaultStartTimeoutSeconds)
@@ -52,6 +53,16 @@ func SetDefaults(spec *ProviderSpec) {
 	setDefault(&spec.UserData.Publish, true)
 	setDefault(&spec.UserData.Exec, false)
 	defaultNetworks(spec.Networks)
+}
+
+func defaultImage(spec *ProviderSpec) {
+	spec.ImagePullPolicy = cmp.Or(spec.ImagePullPolicy, PullIfNotPresent)
+	if spec.RootDisk == nil {
+		spec.RootDisk = &RootDisk{}
+	}
+	if spec.RootDisk.Size == nil {
+		spec.RootDisk.Size = resource.NewQuantity(DefaultRootDiskBytes, resource.BinarySI)
+	}
 }
 
 // defaultNetworks makes the first network that does not refuse it carry the default route, unless one asks for it.
@@ -89,9 +100,22 @@ func (s *ProviderSpec) MemoryMB() int64 {
 	return blocks * MemoryStepMB
 }
 
+// RootDiskBytes is the size in bytes of the disk that is made from image:
+// rootDisk.size, or the default. Without an image it is 0: a vmdk has its own size.
+func (s *ProviderSpec) RootDiskBytes() int64 {
+	switch {
+	case s.Image == "":
+		return 0
+	case s.RootDisk == nil || s.RootDisk.Size == nil:
+		return DefaultRootDiskBytes
+	}
+	return s.RootDisk.Size.Value()
+}
+
 // Signal is the stop signal without SIG, in upper case, as VIC's guest knows it.
+// Empty with an image when the spec leaves it open: the image may set one.
 func (s *ProviderSpec) Signal() string {
-	if s.StopSignal == "" {
+	if s.StopSignal == "" && s.Image == "" {
 		return DefaultStopSignal
 	}
 	return signalName(s.StopSignal)

@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net/netip"
@@ -31,10 +32,14 @@ const (
 	MaxHostBytes       = 512
 	MaxCredentialBytes = 1024
 	MaxCABundleBytes   = 512 << 10
+	// MaxDockerConfigBytes is what Kubernetes allows a Secret.
+	MaxDockerConfigBytes = 1 << 20
 )
 
 // ConnectionKeys are the keys of the Secret that say where and as whom to connect.
 // They belong together: those of one Secret are never completed from another.
+// SecretDockerConfig is none of them: it opens registries, and another Secret with
+// another way to vCenter has nothing to say about it.
 func ConnectionKeys() []string {
 	return []string{SecretHost, SecretUsername, SecretPassword, SecretInsecure, SecretCABundle, SecretThumbprint}
 }
@@ -76,6 +81,9 @@ func ValidateSecret(data map[string][]byte, spec *ProviderSpec) field.ErrorList 
 		return errs
 	}
 	errs = append(errs, validateSecretEnv(data, spec)...)
+	if spec.Image != "" {
+		errs = append(errs, validateDockerConfig(data[SecretDockerConfig], secretPath().Child(SecretDockerConfig))...)
+	}
 	return append(errs, validateUserData(data[SecretUserData], spec)...)
 }
 
@@ -199,6 +207,19 @@ func validateCABundle(bundle []byte, path *field.Path) field.ErrorList {
 	}
 	if count == 0 || bytes.Contains(bundle, []byte("-----BEGIN")) {
 		return field.ErrorList{field.Invalid(path, redacted, "must be certificates in PEM form")}
+	}
+	return nil
+}
+
+// validateDockerConfig judges the credentials for registries as far as Kubernetes
+// does: whose they are is read by those who pull.
+func validateDockerConfig(config []byte, path *field.Path) field.ErrorList {
+	if len(config) > MaxDockerConfigBytes {
+		return field.ErrorList{field.TooLong(path, nil, MaxDockerConfigBytes)}
+	}
+	config = bytes.TrimSpace(config)
+	if len(config) > 0 && (config[0] != '{' || !json.Valid(config)) {
+		return field.ErrorList{field.Invalid(path, redacted, "must be a JSON object, as of a Secret of type kubernetes.io/dockerconfigjson")}
 	}
 	return nil
 }

@@ -34,17 +34,28 @@ type ProviderSpec struct {
 	// Other tags are kept with the VM as annotations.
 	Tags map[string]string `json:"tags"`
 
-	// rootDisk is the root disk of each machine. Either rootDisk or image is required.
+	// rootDisk is the root disk of each machine. Either image or rootDisk.vmdk is required.
 	// +optional
 	RootDisk *RootDisk `json:"rootDisk,omitempty"`
 
-	// image is the OCI reference of the machine image. Not supported yet: use rootDisk.
+	// image is the OCI reference of the machine image, for example
+	// registry.example.com/k3s:v1.34 or registry.example.com/k3s@sha256:…. Its
+	// content becomes the root disk; how its container starts is the default of command, args,
+	// env, workingDir, user, group and stopSignal. Only images for linux/amd64. Not with rootDisk.vmdk.
 	// +optional
 	Image string `json:"image,omitempty"`
 
-	// imagePullPolicy is Always, IfNotPresent or Never. Only with image. Default: IfNotPresent.
+	// imagePullPolicy says when the registry is asked for the image. Always: for each
+	// machine, so that a tag that was moved is noticed; what is on the datastore already is not
+	// downloaded again. IfNotPresent: when the image is not on the datastore. Never: the
+	// image must be there. Only with image. Default: IfNotPresent.
 	// +optional
 	ImagePullPolicy PullPolicy `json:"imagePullPolicy,omitempty"`
+
+	// registries says how image registries are reached. Credentials come from the
+	// Secret's .dockerconfigjson. Only with image.
+	// +optional
+	Registries *Registries `json:"registries,omitempty"`
 
 	// cpus is the number of virtual CPUs, 1 to 128. Default: 2.
 	// +optional
@@ -60,30 +71,36 @@ type ProviderSpec struct {
 	Resources *Resources `json:"resources,omitempty"`
 
 	// command is the process that the container VM runs, as an absolute path, or
-	// a name that is looked up in PATH, with its first arguments. Required unless userData.exec is set.
+	// a name that is looked up in PATH, with its first arguments. Required with rootDisk.vmdk
+	// unless userData.exec is set. With image it replaces the image's entry point, and the image's
+	// own arguments (Cmd) are then not used. Default: the image's entry point.
 	// An element cannot contain '|', which VIC's encoding cannot carry.
 	// +optional
 	Command []string `json:"command,omitempty"`
 
-	// args are appended to command.
+	// args are appended to command, or to the image's entry point. Default: the
+	// image's own arguments (Cmd), unless command is given.
 	// +optional
 	Args []string `json:"args,omitempty"`
 
-	// workingDir is the process's working directory, absolute. Default: /.
+	// workingDir is the process's working directory, absolute. Default: the image's, else /.
 	// +optional
 	WorkingDir string `json:"workingDir,omitempty"`
 
-	// user runs the process: a name or number of the image's passwd file. Default: root.
+	// user runs the process: a name or number of the image's passwd file. With it
+	// the group that the image names is not used. Default: the image's, else root.
 	// +optional
 	User string `json:"user,omitempty"`
 
-	// group runs the process: a name or number of the image's group file.
+	// group runs the process: a name or number of the image's group file. Default:
+	// the image's, unless user is given.
 	// +optional
 	Group string `json:"group,omitempty"`
 
-	// env is the process's environment. PATH is added if it is missing.
-	// In values, in args and in userData <<PROVIDER_ID>>, <<CONTAINER_ID>> and
-	// <<MACHINE_NAME>> are expanded.
+	// env is the process's environment. The image's variables come first, and those
+	// here replace them by name; PATH is added if it is missing.
+	// In command, in args, in values and in userData <<PROVIDER_ID>>, <<CONTAINER_ID>> and
+	// <<MACHINE_NAME>> are expanded; in what comes from the image they are not.
 	// +optional
 	Env []EnvVar `json:"env,omitempty"`
 
@@ -99,7 +116,8 @@ type ProviderSpec struct {
 	UserData *UserData `json:"userData,omitempty"`
 
 	// stopSignal is sent to the process to stop it: one of ABRT, ALRM, FPE, HUP,
-	// ILL, INT, KILL, PIPE, QUIT, SEGV, TERM, USR1, USR2, with or without SIG. Default: TERM.
+	// ILL, INT, KILL, PIPE, QUIT, SEGV, TERM, USR1, USR2, with or without SIG. Default: the
+	// image's, else TERM.
 	// +optional
 	StopSignal string `json:"stopSignal,omitempty"`
 
@@ -138,16 +156,46 @@ type VirtualContainerHost struct {
 	MoRef string `json:"moref,omitempty"`
 }
 
-// RootDisk is the root disk of each machine.
+// RootDisk is the root disk of each machine: vmdk, or with image its size.
 type RootDisk struct {
 	// vmdk is the datastore path of a prepared image disk, for example
 	// [datastore1] images/k3s.vmdk. The disk holds one ext4 file system
 	// with the label containerfs. Each machine gets a child disk of it; the disk itself
-	// is never written and never deleted.
-	VMDK string `json:"vmdk"`
+	// is never written and never deleted. Not with image.
+	// +optional
+	VMDK string `json:"vmdk,omitempty"`
+	// size is the size of the disk that is made from image, whole MiB, 64Mi to 2Ti.
+	// The image must fit, and what the machine writes. Only with image; a vmdk has its own size. Default: 8Gi.
+	// +optional
+	Size *resource.Quantity `json:"size,omitempty"`
 }
 
-// PullPolicy says when an image is fetched.
+// Registries says how image registries are reached.
+type Registries struct {
+	// caBundle is PEM certificates that registries' certificates may be signed by,
+	// beside the system's and those of the VCH.
+	// +optional
+	CABundle string `json:"caBundle,omitempty"`
+	// insecure lists registries whose certificates are not verified, and which are
+	// asked with http when they do not speak https: [scheme://]host[:port][/path], where * in the
+	// host stands for any characters, or a network such as 10.0.0.0/8; at most 64. The VCH's own list counts as well.
+	// +optional
+	Insecure []string `json:"insecure,omitempty"`
+	// mirrors are asked before the registry, in this order; at most 32.
+	// +optional
+	Mirrors []RegistryMirror `json:"mirrors,omitempty"`
+}
+
+// RegistryMirror is where images of a registry can be had as well.
+type RegistryMirror struct {
+	// registry is the host whose images the mirror has, for example docker.io; * is all.
+	Registry string `json:"registry"`
+	// endpoint is [scheme://]host[:port][/path]; the path comes before the repository.
+	// One with http:// must be in insecure.
+	Endpoint string `json:"endpoint"`
+}
+
+// PullPolicy says when the registry is asked for an image.
 type PullPolicy string
 
 // The pull policies.
@@ -207,7 +255,7 @@ type EnvVar struct {
 
 // EnvVarSource is where a value comes from.
 type EnvVarSource struct {
-	// secretKey is a key of the class's Secret, but none of those that open vCenter.
+	// secretKey is a key of the class's Secret, but none of those that open vCenter or registries.
 	SecretKey string `json:"secretKey"`
 }
 
@@ -290,4 +338,7 @@ const (
 	// MCM replaces <<BOOTSTRAP_TOKEN>> and <<MACHINE_NAME>>, the provider
 	// <<PROVIDER_ID>> and <<CONTAINER_ID>>.
 	SecretUserData = "userData"
+	// SecretDockerConfig is the credentials for image registries, in the form of a
+	// Kubernetes Secret of type kubernetes.io/dockerconfigjson. They are for the provider: no machine gets them.
+	SecretDockerConfig = ".dockerconfigjson"
 )

@@ -40,6 +40,11 @@ const (
 	MaxInventoryNameBytes = 80
 	MaxPathBytes          = 1024
 
+	// MaxImageBytes is more than registry, repository, tag and digest may have together.
+	MaxImageBytes         = 1024
+	MaxInsecureRegistries = 64
+	MaxRegistryMirrors    = 32
+
 	MaxListElements      = 256
 	MaxTags              = 64
 	MaxTagKeyBytes       = 256
@@ -63,6 +68,7 @@ func Validate(spec *ProviderSpec) field.ErrorList {
 	errs = append(errs, validateVCH(&spec.VCH, field.NewPath("vch"))...)
 	errs = append(errs, validateTags(spec.Tags, field.NewPath("tags"))...)
 	errs = append(errs, validateRootDisk(spec)...)
+	errs = append(errs, validateRegistries(spec, field.NewPath("registries"))...)
 	errs = append(errs, validateSize(spec)...)
 	errs = append(errs, validateResources(spec, field.NewPath("resources"))...)
 	errs = append(errs, validateProcess(spec)...)
@@ -154,55 +160,6 @@ func refusePattern(name string, path *field.Path) field.ErrorList {
 		return field.ErrorList{field.Invalid(path, clip(name), "must be exact: '*' and '?' are not taken as patterns")}
 	}
 	return nil
-}
-
-func validateRootDisk(spec *ProviderSpec) field.ErrorList {
-	var errs field.ErrorList
-	if spec.Image != "" {
-		errs = append(errs, field.Forbidden(field.NewPath("image"), "not supported yet; use rootDisk.vmdk"))
-	}
-	switch spec.ImagePullPolicy {
-	case "":
-	case PullAlways, PullIfNotPresent, PullNever:
-		if spec.Image == "" {
-			errs = append(errs, field.Forbidden(field.NewPath("imagePullPolicy"), "only with image"))
-		}
-	default:
-		errs = append(errs, field.NotSupported(field.NewPath("imagePullPolicy"), PullPolicy(clip(string(spec.ImagePullPolicy))),
-			[]PullPolicy{PullAlways, PullIfNotPresent, PullNever}))
-	}
-	if spec.RootDisk == nil {
-		if spec.Image == "" {
-			errs = append(errs, field.Required(field.NewPath("rootDisk"), "a root disk is required"))
-		}
-		return errs
-	}
-	return append(errs, validateVMDK(spec.RootDisk.VMDK, field.NewPath("rootDisk", "vmdk"))...)
-}
-
-// A datastore path: the datastore in brackets, a blank, the path in it.
-var datastorePathPattern = regexp.MustCompile(`^\[([^\[\]]+)\] ([^/].*)$`)
-
-func validateVMDK(vmdk string, path *field.Path) field.ErrorList {
-	errs := validateName(vmdk, path, MaxPathBytes)
-	if len(errs) > 0 {
-		return errs
-	}
-	parts := datastorePathPattern.FindStringSubmatch(vmdk)
-	if parts == nil {
-		return field.ErrorList{field.Invalid(path, clip(vmdk), "must be a datastore path, for example [datastore1] images/node.vmdk")}
-	}
-	errs = append(errs, validateDatastore(parts[1], path)...)
-	if slices.ContainsFunc(strings.Split(parts[2], "/"), func(s string) bool { return s == "" || s == "." || s == ".." }) {
-		errs = append(errs, field.Invalid(path, clip(vmdk), "must not have an empty part, '.' or '..'"))
-	}
-	switch {
-	case strings.HasSuffix(parts[2], "-flat.vmdk"):
-		errs = append(errs, field.Invalid(path, clip(vmdk), "must be the disk's descriptor, not its -flat.vmdk extent"))
-	case !strings.HasSuffix(parts[2], ".vmdk") || strings.HasSuffix("/"+parts[2], "/.vmdk"):
-		errs = append(errs, field.Invalid(path, clip(vmdk), "must end with the name of a .vmdk file"))
-	}
-	return errs
 }
 
 func validateDatastore(name string, path *field.Path) field.ErrorList {

@@ -31,8 +31,8 @@ func validateProcess(spec *ProviderSpec) field.ErrorList {
 		if len(spec.Args) > 0 {
 			errs = append(errs, field.Forbidden(args, "must be empty when userData.exec is set"))
 		}
-	} else if len(spec.Command) == 0 || spec.Command[0] == "" {
-		errs = append(errs, field.Required(command, "the process to run is required unless userData.exec is set"))
+	} else if len(spec.Command) == 0 && spec.Image == "" || len(spec.Command) > 0 && spec.Command[0] == "" {
+		errs = append(errs, field.Required(command, "the process to run is required unless image or userData.exec is set"))
 	}
 	errs = append(errs, validateList(spec.Command, command)...)
 	errs = append(errs, validateList(spec.Args, args)...)
@@ -140,6 +140,9 @@ func validateSecretKey(key string, path *field.Path) field.ErrorList {
 	if slices.Contains(ConnectionKeys(), key) {
 		return field.ErrorList{field.Forbidden(path, "what opens vCenter is not given to machines")}
 	}
+	if key == SecretDockerConfig {
+		return field.ErrorList{field.Forbidden(path, "what opens registries is not given to machines; use another key for credentials that a machine needs")}
+	}
 	var errs field.ErrorList
 	for _, reason := range validation.IsConfigMapKey(key) {
 		errs = append(errs, field.Invalid(path, clip(key), reason))
@@ -165,8 +168,8 @@ func validateResources(spec *ProviderSpec, path *field.Path) field.ErrorList {
 	}
 	if m := r.Memory; m != nil {
 		at := path.Child("memory")
-		errs = append(errs, validateMiB(m.Reservation, 0, at.Child("reservation"))...)
-		errs = append(errs, validateMiB(m.Limit, 1, at.Child("limit"))...)
+		errs = append(errs, validateMiB(m.Reservation, 0, MaxMemoryMB, at.Child("reservation"))...)
+		errs = append(errs, validateMiB(m.Limit, 1, MaxMemoryMB, at.Child("limit"))...)
 		if m.Reservation != nil && m.Limit != nil && m.Reservation.Cmp(*m.Limit) > 0 {
 			errs = append(errs, field.Invalid(at.Child("reservation"), m.Reservation.String(), "must not be more than limit"))
 		}
@@ -178,14 +181,14 @@ func validateResources(spec *ProviderSpec, path *field.Path) field.ErrorList {
 	return errs
 }
 
-// validateMiB judges a number of whole MiB, at least low of them.
-func validateMiB(q *resource.Quantity, low int64, path *field.Path) field.ErrorList {
+// validateMiB judges a number of whole MiB, low to high of them; high is of whole TiB.
+func validateMiB(q *resource.Quantity, low, high int64, path *field.Path) field.ErrorList {
 	if q == nil {
 		return nil
 	}
 	bytes := q.Value()
-	if q.Cmp(*resource.NewQuantity(bytes, resource.BinarySI)) != 0 || bytes%(1<<20) != 0 || bytes < low<<20 || bytes > MaxMemoryMB<<20 {
-		return field.ErrorList{field.Invalid(path, q.String(), fmt.Sprintf("must be of whole MiB, between %dMi and 6Ti", low))}
+	if q.Cmp(*resource.NewQuantity(bytes, resource.BinarySI)) != 0 || bytes%(1<<20) != 0 || bytes < low<<20 || bytes > high<<20 {
+		return field.ErrorList{field.Invalid(path, q.String(), fmt.Sprintf("must be of whole MiB, between %dMi and %dTi", low, high>>20))}
 	}
 	return nil
 }
