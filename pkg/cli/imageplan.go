@@ -29,22 +29,32 @@ func newRemoval(disk image.Disk, reason string) removal {
 type prunePlan struct {
 	Disks     []removal        `json:"disks"`
 	Leftovers []image.Leftover `json:"leftovers"`
+	// Unproven are VMs for which alone disks stay that would go otherwise.
+	Unproven []image.User `json:"unproven"`
 }
 
 // planPrune says what goes: all leftovers, and of the disks that no VM has those
 // that no name leads to, or with all, every one.
 func planPrune(disks []image.Disk, users map[image.Key][]image.User, leftovers []image.Leftover, all bool) prunePlan {
-	plan := prunePlan{Disks: []removal{}, Leftovers: append([]image.Leftover{}, leftovers...)}
+	plan := prunePlan{Disks: []removal{}, Leftovers: append([]image.Leftover{}, leftovers...), Unproven: []image.User{}}
 	for _, disk := range disks {
-		switch {
-		case len(users[disk.Key]) > 0:
+		if len(disk.Names) > 0 && !all {
 			continue
-		case len(disk.Names) == 0:
-			plan.Disks = append(plan.Disks, newRemoval(disk, "no name leads to it, and no VM uses it"))
-		case all:
-			plan.Disks = append(plan.Disks, newRemoval(disk, "no VM uses it"))
 		}
+		if by := users[disk.Key]; len(by) > 0 {
+			if !slices.ContainsFunc(by, func(u image.User) bool { return !u.Unproven }) {
+				plan.Unproven = append(plan.Unproven, by...)
+			}
+			continue
+		}
+		reason := "no VM uses it"
+		if len(disk.Names) == 0 {
+			reason = "no name leads to it, and no VM uses it"
+		}
+		plan.Disks = append(plan.Disks, newRemoval(disk, reason))
 	}
+	slices.SortFunc(plan.Unproven, func(a, b image.User) int { return strings.Compare(a.Name+"\x00"+a.VM, b.Name+"\x00"+b.VM) })
+	plan.Unproven = slices.Compact(plan.Unproven)
 	return plan
 }
 
@@ -80,22 +90,34 @@ func planRemove(disks []image.Disk, users map[image.Key][]image.User) ([]removal
 
 // inUse is why a disk cannot be removed.
 func inUse(disk image.Disk, users []image.User) error {
-	var using, unproven []string
+	var using, unproven []image.User
 	for _, user := range users {
-		if text := user.Name + " (" + user.VM + ")"; user.Unproven {
-			unproven = append(unproven, text)
+		if user.Unproven {
+			unproven = append(unproven, user)
 		} else {
-			using = append(using, text)
+			using = append(using, user)
 		}
 	}
 	text := "image disk " + diskText(disk) + " stays"
 	if len(using) > 0 {
-		text += ": it has children in " + strings.Join(using, ", ") + "; delete their machines first"
+		text += ": it has children in " + vmsText(using) + "; delete their machines first"
 	}
 	if len(unproven) > 0 {
-		text += ": vCenter cannot tell which disks " + strings.Join(unproven, ", ") + " has; make it accessible or unregister it first"
+		text += ": " + unprovenText(unproven)
 	}
 	return errdefs.New(errdefs.FailedPrecondition, "%s", text)
+}
+
+func vmsText(users []image.User) string {
+	names := make([]string, 0, len(users))
+	for _, user := range users {
+		names = append(names, user.Name+" ("+user.VM+")")
+	}
+	return strings.Join(names, ", ")
+}
+
+func unprovenText(users []image.User) string {
+	return "vCenter cannot tell which disks " + vmsText(users) + " has; make it accessible, or unregister it"
 }
 
 // diskText names a disk, such as 0123456789ab of 8Gi (docker.io/library/k3s:v1).

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -213,7 +214,7 @@ func prune(ctx context.Context, opts Options, output string, store image.Store, 
 	both.Wait()
 	err := errors.Join(removeErr, cleanErr)
 	shown.end(err == nil)
-	done := prunePlan{Disks: plan.only(removed), Leftovers: plan.Leftovers}
+	done := prunePlan{Disks: plan.only(removed), Leftovers: plan.Leftovers, Unproven: plan.Unproven}
 	if cleanErr != nil {
 		done.Leftovers = []image.Leftover{}
 	}
@@ -245,6 +246,9 @@ func writePruned(opts Options, output string, plan prunePlan, dryRun bool) error
 		if err := writeTable(opts.Stdout, rows); err != nil {
 			return err
 		}
+	}
+	if len(plan.Unproven) > 0 {
+		note = strings.TrimSpace(note + "\nDisks stay that might go: " + oneLine(unprovenText(plan.Unproven)) + ".")
 	}
 	if note != "" {
 		if _, err := fmt.Fprintln(opts.Stderr, note); err != nil {

@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -113,17 +114,21 @@ func (s diskSelector) String() string {
 	return s.name
 }
 
+// digestsOf lists the digests of disks, each with all names.
 func digestsOf(disks []image.Disk) []string {
-	var out []string
+	names := map[string][]string{}
 	for _, disk := range disks {
-		text := disk.Digest
-		if len(disk.Names) > 0 {
-			text += " (" + strings.Join(disk.Names, ", ") + ")"
+		names[disk.Digest] = append(names[disk.Digest], disk.Names...)
+	}
+	var out []string
+	for _, digest := range slices.Sorted(maps.Keys(names)) {
+		text := digest
+		if all := slices.Sorted(slices.Values(names[digest])); len(all) > 0 {
+			text += " (" + strings.Join(slices.Compact(all), ", ") + ")"
 		}
 		out = append(out, text)
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }
 
 func sizesOf(disks []image.Disk) string {
