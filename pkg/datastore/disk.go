@@ -8,6 +8,7 @@ import (
 	"context"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
@@ -19,6 +20,9 @@ import (
 
 // maxDescriptor is more than any descriptor of a disk has.
 const maxDescriptor = 64 << 10
+
+// settleTime is how long the end of a task that was cancelled is waited for.
+const settleTime = 30 * time.Second
 
 // ExtendDisk enlarges a virtual disk to size bytes, of whole KiB. What is new
 // reads as zero and takes no space before it is written, where the datastore can do
@@ -42,7 +46,8 @@ func (f *Files) ExtendDisk(ctx context.Context, p string, size int64) error {
 }
 
 // CopyDisk copies a virtual disk, descriptor and extent. AlreadyExists if to is
-// there. When it fails or ctx ends, to may be there in part.
+// there. When ctx ends, the copying is cancelled and its end waited for, so that to
+// can be deleted; after an error it may be there in part.
 func (f *Files) CopyDisk(ctx context.Context, from, to string) error {
 	if err := f.check(from, to); err != nil {
 		return err
@@ -56,9 +61,24 @@ func (f *Files) CopyDisk(ctx context.Context, from, to string) error {
 		Force: ptr.To(false),
 	})
 	if err == nil {
-		_, err = f.await(ctx, res.Returnval)
+		err = f.awaitOrCancel(ctx, res.Returnval)
 	}
 	return convert(err, "copy disk %s to %s", f.Path(from), f.Path(to))
+}
+
+// awaitOrCancel waits for a task, and cancels it when ctx ends.
+func (f *Files) awaitOrCancel(ctx context.Context, task types.ManagedObjectReference) error {
+	_, err := f.await(ctx, task)
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	// What cannot be cancelled ends by itself; the caller's time is over in any case.
+	if _, err := methods.CancelTask(settle, f.o.Client.Vim(), &types.CancelTask{This: task}); err == nil {
+		_, _ = f.await(settle, task)
+	}
+	return err
 }
 
 // DeleteDisk deletes a virtual disk, descriptor and extent, and what is left of one

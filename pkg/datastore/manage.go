@@ -56,7 +56,8 @@ func (f *Files) makeDirectory(ctx context.Context, dir string, parents bool) err
 	return convert(err, "make directory %s", f.Path(dir))
 }
 
-// makeTop makes the object that is a top-level directory.
+// makeTop makes the object that is a top-level directory, for which vCenter wants
+// the privilege Datastore.Config.
 func (f *Files) makeTop(ctx context.Context, name string) error {
 	vim := f.o.Client.Vim()
 	if vim.ServiceContent.DatastoreNamespaceManager == nil {
@@ -84,9 +85,8 @@ func (f *Files) Resolve(ctx context.Context, p string) (string, error) {
 		return "", convert(err, "read datastore %s", f.o.Name)
 	}
 	top, rest, deep := strings.Cut(p, "/")
-	base := strings.TrimRight(ds.Summary.Url, "/") + "/"
 	res, err := methods.ConvertNamespacePathToUuidPath(ctx, vim, &types.ConvertNamespacePathToUuidPath{
-		This: *vim.ServiceContent.DatastoreNamespaceManager, Datacenter: &f.o.Datacenter, NamespaceUrl: base + top,
+		This: *vim.ServiceContent.DatastoreNamespaceManager, Datacenter: &f.o.Datacenter, NamespaceUrl: ds.Summary.Url + top, // the URL ends with a slash
 	})
 	if err != nil {
 		return "", convert(err, "look up the id of directory %s", f.Path(top))

@@ -29,7 +29,8 @@
 // Options.MaxConcurrent (long polls excepted); Options.CallTimeout (for a long
 // poll: on top of the wait it asked for); Options.Middleware;
 // Options.Observer; the transport. So Middleware sees every attempt, logins
-// included, and Observer only what was really sent.
+// included, and Observer only what was really sent. Requests that are not SOAP, of
+// files above all, go through Client.Do, where renewal and Observer apply.
 //
 // The API version spoken is the older one of vCenter's and govmomi's, so that
 // old vCenters understand us and new ones answer what we understand.

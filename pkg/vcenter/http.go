@@ -30,7 +30,8 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.transfer(req)
+	// The transport adds the session's cookie to the header of what it is given.
+	res, err := s.transfer(req.Clone(req.Context()))
 	if err != nil || res.StatusCode != http.StatusUnauthorized {
 		return res, err
 	}

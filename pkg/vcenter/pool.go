@@ -167,6 +167,6 @@ type Client struct {
 }
 
 // Vim returns the client for use with govmomi. All that the package comment
-// promises of calls holds for calls through it; uploads and downloads, which are
-// not SOAP, share its session, trust and connections only.
+// promises of calls holds for calls through it; govmomi's uploads and downloads,
+// which are not SOAP, share its session, trust and connections only: see Do.
 func (c *Client) Vim() *vim25.Client { return c.vim }
