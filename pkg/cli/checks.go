@@ -17,9 +17,11 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/registry"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
@@ -201,12 +203,56 @@ func (d *doctor) checkRootDisk(ctx context.Context, f files) {
 		d.skip("no --provider-spec with a rootDisk is given", checkRootDisk)
 		return
 	}
+	if d.spec.Image != "" {
+		where, err := d.findImage(ctx, f)
+		if err != nil {
+			d.fail(checkRootDisk, err)
+			return
+		}
+		d.ok(checkRootDisk, "%s", where)
+		return
+	}
 	vmdk := d.spec.RootDisk.VMDK
 	if err := f.exists(ctx, vmdk); err != nil {
 		d.fail(checkRootDisk, errdefs.Wrap(errdefs.KindOf(err), err, "put the image disk there, or correct rootDisk.vmdk"))
 		return
 	}
 	d.ok(checkRootDisk, "%s", vmdk)
+}
+
+// findImage says where the ProviderSpec's image is: on the datastore, or in a
+// registry that answers.
+func (d *doctor) findImage(ctx context.Context, f files) (where string, err error) {
+	ref, err := registry.ParseReference(d.spec.Image)
+	if err != nil {
+		return "", err
+	}
+	store, err := imageStoreOf(d.opts, f.client, f.host)
+	if err != nil {
+		return "", err
+	}
+	disk, err := store.Lookup(ctx, ref.String(), d.spec.RootDiskBytes())
+	switch {
+	case err == nil && d.spec.ImagePullPolicy != v1alpha1.PullAlways:
+		return ref.String() + " is " + disk.Path, nil
+	case err != nil && !errdefs.Is(err, errdefs.NotFound):
+		return "", err
+	case err != nil && d.spec.ImagePullPolicy == v1alpha1.PullNever:
+		return "", errdefs.Wrap(errdefs.FailedPrecondition, err, "the registry is not asked, by imagePullPolicy %s: make the disk with vchctl image pull", v1alpha1.PullNever)
+	}
+	options, err := (&registryFlags{}).options(d.spec, d.secret)
+	if err != nil {
+		return "", err
+	}
+	img, err := registry.Resolve(ctx, ref, withRulesOf(f.host, options))
+	if err != nil {
+		return "", err
+	}
+	defer img.Close()
+	if disk != nil && disk.Digest == img.Digest {
+		return ref.String() + " is " + disk.Path + ", as in the registry", nil
+	}
+	return ref.String() + " is in the registry: the first machine waits until " + bytesText(img.Size()) + " are pulled, or make the disk with vchctl image pull", nil
 }
 
 // checkMachine plans a machine, which finds what does not fit together. Nothing

@@ -25,7 +25,7 @@ func doctorCommand(opts Options) *cobra.Command {
 		Short: "Check whether machines could be made",
 		Long: `Check whether machines could be made: the Secret, the way to vCenter, its
 certificate, the session, the VCH and its state, privileges, datastores, networks,
-the bootstrap ISO, and with --provider-spec the ProviderSpec and its root disk.
+the bootstrap ISO, and with --provider-spec the ProviderSpec and its root disk or image.
 
 Each line is OK, FAIL with what to do, or SKIP when something else must be right
 first. The exit code is 1 if anything fails.`,
