@@ -116,8 +116,8 @@ type Stage string
 
 // The stages, in the order in which they come.
 const (
-	Queued      Stage = "queued"      // other images are being made in this process
 	Resolving   Stage = "resolving"   // what the reference means is being asked
+	Queued      Stage = "queued"      // other images are being made in this process
 	Waiting     Stage = "waiting"     // another process is making the disk
 	Downloading Stage = "downloading" // layers are being downloaded
 	Unpacking   Stage = "unpacking"   // layers are being decompressed and verified

@@ -304,7 +304,7 @@ func (f *fixture) watch(seen func(image.Progress)) (report image.Report, stop fu
 	var busy, ended atomic.Bool
 	last := 0
 	order := []image.Stage{
-		image.Queued, image.Resolving, image.Waiting, image.Downloading, image.Unpacking,
+		image.Resolving, image.Queued, image.Waiting, image.Downloading, image.Unpacking,
 		image.Converting, image.Compressing, image.Uploading, image.Publishing,
 	}
 	report = func(p image.Progress) {

@@ -230,8 +230,6 @@ func removeCalledOff(f *fixture) {
 	if len(r.removed) != 0 {
 		f.Errorf("%v were removed", r.removed)
 	}
-	f.wantWholeOrAbsent(key, "node:v1")
-	f.ensureWhileTimePasses(key, "node:v1")
 	f.wantPublished(key, "node:v1")
 	f.remove(f.h.Store(), key)
 	f.clean()

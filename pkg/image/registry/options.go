@@ -94,6 +94,29 @@ func (o Options) Validate() error {
 	return nil
 }
 
+// Permits reports why nothing may come from where a reference's image is, by Allow
+// and Deny alone: PermissionDenied, as Resolve has it. It asks nobody, so it is also
+// for images that were fetched before.
+func (o Options) Permits(ref Reference) error {
+	allow, err := parseHosts("allowed registries", o.Allow)
+	if err != nil {
+		return err
+	}
+	deny, err := parseHosts("denied registries", o.Deny)
+	if err != nil {
+		return err
+	}
+	return (&settings{allow: allow, deny: deny}).refusal(ref)
+}
+
+// refusal is the error of a reference that the lists forbid.
+func (s *settings) refusal(ref Reference) error {
+	if why := s.permitted(ref.Registry, ref.Repository); why != "" {
+		return errdefs.New(errdefs.PermissionDenied, "image %s: nothing may come from %s: %s", ref, ref.Registry, why)
+	}
+	return nil
+}
+
 func (o Options) read() (*settings, error) {
 	o.MaxBytes = cmp.Or(o.MaxBytes, defaultMaxBytes)
 	o.Attempts = cmp.Or(o.Attempts, defaultAttempts)

@@ -60,8 +60,8 @@ func newPull(ctx context.Context, ref Reference, opts Options) (*pull, error) {
 		return nil, err
 	}
 	p := &pull{settings: s, ref: ref}
-	if why := s.permitted(ref.Registry, ref.Repository); why != "" {
-		return nil, errdefs.New(errdefs.PermissionDenied, "image %s: nothing may come from %s: %s", ref, ref.Registry, why)
+	if err := s.refusal(ref); err != nil {
+		return nil, err
 	}
 	for _, m := range opts.Mirrors {
 		host, prefix, err := s.endpoint(m)
