@@ -196,11 +196,10 @@ func TestDecodeRefusesWhatIsNoProviderSpec(t *testing.T) {
 }
 
 func TestLoadListsAllFaultsInOneOrder(t *testing.T) {
-	raw := `{"vch":{"datacenter":"dc"},"cpus":0,"networks":[],"user":"a b","group":"c d","image":"x"}`
-	const want = "providerSpec: command: Required value: the process to run is required unless userData.exec is set; " +
-		"cpus: Invalid value: 0: must be between 1 and 128; " +
+	raw := `{"vch":{"datacenter":"dc"},"cpus":0,"networks":[],"user":"a b","group":"c d","image":"https://x"}`
+	const want = "providerSpec: cpus: Invalid value: 0: must be between 1 and 128; " +
 		`group: Invalid value: "c d": must be a name or a number; ` +
-		"image: Forbidden: not supported yet; use rootDisk.vmdk; " +
+		`image: Invalid value: "https://x": must not begin with a scheme; http is for what registries.insecure lists; ` +
 		"networks: Required value: at least one network is required; " +
 		"tags: Required value: one key kubernetes.io/cluster/<name> is required; " +
 		"tags: Required value: one key kubernetes.io/role/<name> is required; " +
@@ -253,8 +252,8 @@ func TestEncodedSpecsDecodeToThemselves(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
-		full, small, "", "null", "[]", "{", "a: &a [*a]", `{"memory":"1e9"}`, `{"memory":1e99}`, `{"apiVersion":1}`, "? {a: b}\n: c", "{a: 1, a: 2}",
-		`{"resources":{"memory":{"limit":"99999999999999999999.9E99"}}}`,
+		full, small, fromImage, "", "null", "[]", "{", "a: &a [*a]", `{"memory":"1e9"}`, `{"memory":1e99}`, `{"apiVersion":1}`, "? {a: b}\n: c", "{a: 1, a: 2}",
+		`{"resources":{"memory":{"limit":"99999999999999999999.9E99"}}}`, `{"image":"a","rootDisk":{"size":"9E99"}}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -279,6 +278,9 @@ func FuzzDecode(f *testing.F) {
 		}
 		if len(v1alpha1.Validate(spec)) == 0 && (spec.MemoryMB() < v1alpha1.MinMemoryMB || spec.MemoryMB() > v1alpha1.MaxMemoryMB) {
 			t.Fatalf("a valid spec has %d MB", spec.MemoryMB())
+		}
+		if size := spec.RootDiskBytes(); len(v1alpha1.Validate(spec)) == 0 && (size > 2<<40 || size < 64<<20 && spec.Image != "") {
+			t.Fatalf("a valid spec has a root disk of %d bytes", size)
 		}
 	})
 }

@@ -49,19 +49,15 @@ func TestDefaultsKeepWhatIsSaid(t *testing.T) {
 
 func TestDefaultsOfOptionalParts(t *testing.T) {
 	spec := &v1alpha1.ProviderSpec{
-		Image:     "registry/node:1",
 		Resources: &v1alpha1.Resources{CPU: &v1alpha1.CPUAllocation{}, Memory: &v1alpha1.MemoryAllocation{}},
 	}
 	v1alpha1.SetDefaults(spec)
-	if spec.ImagePullPolicy != v1alpha1.PullIfNotPresent {
-		t.Errorf("pull policy = %q", spec.ImagePullPolicy)
-	}
 	if spec.Resources.CPU.Shares != "normal" || spec.Resources.Memory.Shares != "normal" {
 		t.Errorf("shares = %q, %q", spec.Resources.CPU.Shares, spec.Resources.Memory.Shares)
 	}
 	bare := &v1alpha1.ProviderSpec{}
 	v1alpha1.SetDefaults(bare)
-	if bare.Resources != nil || bare.ImagePullPolicy != "" || bare.Placement != nil {
+	if bare.Resources != nil || bare.ImagePullPolicy != "" || bare.RootDisk != nil || bare.Registries != nil || bare.Placement != nil {
 		t.Errorf("parts that nobody asked for: %+v", bare)
 	}
 }

@@ -82,7 +82,7 @@ func ValidateSecret(data map[string][]byte, spec *ProviderSpec) field.ErrorList 
 	}
 	errs = append(errs, validateSecretEnv(data, spec)...)
 	if spec.Image != "" {
-		errs = append(errs, validateDockerConfig(data[SecretDockerConfig], secretPath().Child(SecretDockerConfig))...)
+		errs = append(errs, validateDockerConfig(data[SecretDockerConfig], secretPath().Key(SecretDockerConfig))...)
 	}
 	return append(errs, validateUserData(data[SecretUserData], spec)...)
 }

@@ -29,7 +29,7 @@ type faultCase struct {
 }
 
 func TestExamplesAreValid(t *testing.T) {
-	for _, raw := range []string{full, small} {
+	for _, raw := range []string{full, small, fromImage} {
 		decoded, err := v1alpha1.Decode([]byte(raw))
 		if err != nil {
 			t.Fatal(err)
@@ -176,8 +176,10 @@ func diskCase(vmdk string, want ...string) faultCase {
 func TestRootDiskAndImage(t *testing.T) {
 	checkFaults(t, map[string]faultCase{
 		"neither":               {func(s *spec) { s.RootDisk = nil }, []string{"rootDisk: Required"}},
-		"an image":              {func(s *spec) { s.Image = "registry/node:1" }, []string{"image: not supported yet"}},
-		"an image only":         {func(s *spec) { s.Image, s.RootDisk = "registry/node:1", nil }, []string{"image: not supported yet"}},
+		"an image as well":      {func(s *spec) { s.Image = "registry/node:1" }, []string{"rootDisk.vmdk: only one of image and rootDisk.vmdk"}},
+		"an image only":         {func(s *spec) { s.Image, s.RootDisk = "registry/node:1", nil }, nil},
+		"a size":                {func(s *spec) { s.RootDisk.Size = quantity("8Gi") }, []string{"rootDisk.size: only with image"}},
+		"registries":            {func(s *spec) { s.Registries = &v1alpha1.Registries{} }, []string{"registries: only with image"}},
 		"a policy alone":        {func(s *spec) { s.ImagePullPolicy = v1alpha1.PullAlways }, []string{"imagePullPolicy: only with image"}},
 		"an unknown policy":     {func(s *spec) { s.ImagePullPolicy = "Sometimes" }, []string{"imagePullPolicy: Unsupported value"}},
 		"no path":               diskCase("", "rootDisk.vmdk: Required"),
@@ -243,7 +245,7 @@ func TestSizeAndResources(t *testing.T) {
 func TestProcess(t *testing.T) {
 	many := slices.Repeat([]string{"a"}, 257)
 	checkFaults(t, map[string]faultCase{
-		"no command":                {func(s *spec) { s.Command = nil }, []string{"command: Required"}},
+		"no command":                {func(s *spec) { s.Command = nil }, []string{"command: required unless image or userData.exec is set"}},
 		"an empty command":          {func(s *spec) { s.Command = []string{""} }, []string{"command: Required"}},
 		"userData as command":       {func(s *spec) { s.Command, s.Args, s.UserData.Exec = nil, nil, ptr.To(true) }, nil},
 		"userData and a command":    {func(s *spec) { s.UserData.Exec = ptr.To(true) }, []string{"args: must be empty", "command: must be empty"}},
@@ -289,6 +291,7 @@ func TestEnvironment(t *testing.T) {
 		"no key":              {func(s *spec) { s.Env[1].ValueFrom.SecretKey = "" }, []string{"env[1].valueFrom.secretKey: Required"}},
 		"a key no Secret has": {func(s *spec) { s.Env[1].ValueFrom.SecretKey = "a/b" }, []string{"env[1].valueFrom.secretKey: a valid config key"}},
 		"vCenter's password":  {func(s *spec) { s.Env[1].ValueFrom.SecretKey = "vspherePassword" }, []string{"env[1].valueFrom.secretKey: not given to machines"}},
+		"the registries'":     {func(s *spec) { s.Env[1].ValueFrom.SecretKey = ".dockerconfigjson" }, []string{"env[1].valueFrom.secretKey: not given to machines"}},
 		"userData":            {func(s *spec) { s.Env[1].ValueFrom.SecretKey = "userData" }, nil},
 		"too many": {func(s *spec) {
 			s.Env = nil
