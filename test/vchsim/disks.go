@@ -9,13 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 
-	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -221,12 +219,4 @@ func (s *Sim) DiskContent(file string) (*os.File, error) {
 		return nil, fmt.Errorf("open disk %s: %T", file, fault)
 	}
 	return os.Open(filepath.Join(filepath.Dir(local), string(text[extent[6]:extent[7]])))
-}
-
-// flatOf is the datastore path of the extent beside a descriptor.
-func flatOf(file string) string {
-	var p object.DatastorePath
-	p.FromString(file)
-	p.Path = path.Join(path.Dir(p.Path), path.Base(simulator.VirtualDiskBackingFileName(p.Path)))
-	return p.String()
 }

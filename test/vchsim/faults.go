@@ -60,6 +60,8 @@ const (
 	KindHalf = "Half"
 	// KindStall takes half of the content and then does nothing any more.
 	KindStall = "Stall"
+	// KindCorrupt changes a byte of the content on its way in.
+	KindCorrupt = "Corrupt"
 )
 
 // transferKinds returns the statuses of the kinds that only requests of files
@@ -68,7 +70,7 @@ func transferKinds() map[string]int {
 	return map[string]int{
 		KindHTTP401: http.StatusUnauthorized, KindHTTP403: http.StatusForbidden, KindHTTP404: http.StatusNotFound,
 		KindHTTP500: http.StatusInternalServerError, KindHTTP507: http.StatusInsufficientStorage,
-		KindHalf: 0, KindStall: 0,
+		KindHalf: 0, KindStall: 0, KindCorrupt: 0,
 	}
 }
 

@@ -139,6 +139,25 @@ func (s *Sim) half(w http.ResponseWriter, r *http.Request) {
 	cut(w)
 }
 
+// corruptAt is within the descriptor that a VMDK holds: who takes it for a disk does not notice.
+const corruptAt = 520
+
+// corrupting changes one byte.
+type corrupting struct {
+	io.ReadCloser
+	at int
+}
+
+// Read reads and changes.
+func (c *corrupting) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	if i := corruptAt - c.at; 0 <= i && i < n {
+		p[i] ^= 1
+	}
+	c.at += n
+	return n, err
+}
+
 type failing struct{}
 
 // Read fails.

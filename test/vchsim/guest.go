@@ -183,11 +183,14 @@ func (s *Sim) boot(inside *guest) {
 	if !inside.sleep(inside.options.Delay) || inside.options.Hang {
 		return
 	}
+	disk := ""
+	s.locked(inside, func(_ *simulator.Context, vm *simulator.VirtualMachine) { disk = rootOf(vm.Config.Hardware.Device) })
+	root := s.disks.load(s.localPath(disk)) // not under the VM's lock: there may be much on it
 	var v verdict
 	joins := map[string]string{}
 	alive := s.locked(inside, func(ctx *simulator.Context, vm *simulator.VirtualMachine) {
 		keys := extraConfig(&vm.VirtualMachine)
-		v = machine{keys: keys, devices: vm.Config.Hardware.Device, exists: s.exists}.boot()
+		v = machine{keys: keys, devices: vm.Config.Hardware.Device, exists: s.exists, root: root}.boot()
 		s.openLogs(vm)
 		if v.fate == runs || v.fate == fails {
 			if err := s.lease(inside, v.nics); err != nil {

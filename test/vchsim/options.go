@@ -62,6 +62,12 @@ type Options struct {
 	VSAN bool
 	// Registries are the VCHs' rules for image registries.
 	Registries RegistryOptions
+	// LeaseTimeout is how long an import that is not heard of lives. Default: 5 minutes.
+	LeaseTimeout time.Duration
+	// ImportHost is the host in the addresses that imported disks are sent to, without
+	// a thumbprint; "*" stands for vCenter's own, as in vSphere. Default: a host of its
+	// own, with a certificate of its own and its thumbprint.
+	ImportHost string
 	// Latency is added to each request, as a slow network would.
 	Latency time.Duration
 	// Listen is the address to serve on. Default: a free port of 127.0.0.1.
@@ -121,6 +127,9 @@ func (o Options) withDefaults() (Options, error) {
 	set(&o.Kubemark, "kubemark")
 	if o.DockerContainers == 0 && !o.NoForeign {
 		o.DockerContainers = 2
+	}
+	if o.LeaseTimeout <= 0 {
+		o.LeaseTimeout = defaultLeaseTimeout
 	}
 	if o.OtherVMs < 0 {
 		return o, errdefs.New(errdefs.InvalidArgument, "number of other VMs must not be negative, got %d", o.OtherVMs)

@@ -95,7 +95,7 @@ func (s *Sim) intercept(ctx *simulator.Context, method *simulator.Method) (mo.Re
 // answers reports whether the method is answered by overrides.
 func (*overrides) answers(method string, this ref) bool {
 	switch method {
-	case "MakeDirectory", "CreateDirectory", "ConvertNamespacePathToUuidPath", "SearchDatastore_Task", "SearchDatastoreSubFolders_Task", "MoveDatastoreFile_Task",
+	case "ImportVApp", "MakeDirectory", "CreateDirectory", "ConvertNamespacePathToUuidPath", "SearchDatastore_Task", "SearchDatastoreSubFolders_Task", "MoveDatastoreFile_Task",
 		"CopyDatastoreFile_Task", "CreateVirtualDisk_Task", "MoveVirtualDisk_Task", "CopyVirtualDisk_Task", "ExtendVirtualDisk_Task", "DeleteVirtualDisk_Task",
 		"CreateVM_Task", "DeleteDatastoreFile_Task", "FindAllByUuid", "FindByUuid", "FindChild", "FindByInventoryPath", "StartProgramInGuest":
 		return true
@@ -147,6 +147,9 @@ func (o *overrides) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_T
 	if missing != nil {
 		return &methods.PowerOnVM_TaskBody{Fault_: missing}
 	}
+	if o.sim.importing(req.This) {
+		return &methods.PowerOnVM_TaskBody{Fault_: simulator.Fault("", &types.TaskInProgress{})}
+	}
 	var res soap.HasFault
 	ctx.WithLock(vm, func() {
 		for _, file := range diskChains(vm) {
@@ -187,6 +190,9 @@ func (o *overrides) DestroyTask(ctx *simulator.Context, req *types.Destroy_Task)
 	vm, missing := o.vm(req.This)
 	if missing != nil {
 		return &methods.Destroy_TaskBody{Fault_: missing}
+	}
+	if o.sim.importing(req.This) {
+		return &methods.Destroy_TaskBody{Fault_: simulator.Fault("", &types.TaskInProgress{})}
 	}
 	return o.alone(func() soap.HasFault { return o.destroy(ctx, vm, req) }, func() {})
 }

@@ -125,7 +125,11 @@ func (s *Sim) listen(ctx context.Context) (net.Listener, error) {
 	s.registry.SessionManager().ServiceHostName = shown
 	s.service.ServeMux.HandleFunc(vim25.Path+"/vimServiceVersions.xml", s.service.ServiceVersions)
 	s.service.ServeMux.HandleFunc(folderPrefix, s.serveFolder)
+	s.service.ServeMux.HandleFunc(nfcPrefix, s.serveNFC)
 	s.service.ServeMux.HandleFunc("/about", s.service.About)
+	if err := s.host.listen(ctx, addr.IP); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
 	return l, nil
 }
 
@@ -164,6 +168,9 @@ func (s *Sim) handle(w http.ResponseWriter, r *http.Request) {
 		s.half(w, r)
 	case KindStall:
 		s.stall(w, r)
+	case KindCorrupt:
+		r.Body = &corrupting{ReadCloser: r.Body}
+		s.service.ServeMux.ServeHTTP(w, r)
 	case KindConnectionReset:
 		cut(w)
 	case KindResponseLost:

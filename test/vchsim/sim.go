@@ -41,11 +41,14 @@ type Sim struct {
 	closed      chan struct{}
 
 	counters counters
+	host     esx
+	imports  imports
 	faults   injector
 	index    index
 	calls    overrides
 	guests   guests
 	joiners  joiners
+	disks    rootDisks
 	places   places
 	vch      vch
 }
@@ -90,6 +93,7 @@ func (s *Sim) start(ctx context.Context) error {
 	}
 	s.registry.Handler = s.intercept
 	s.serve(l)
+	s.serveHost()
 	return nil
 }
 
@@ -130,13 +134,16 @@ func (s *Sim) close() error {
 func (s *Sim) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if err := s.server.Shutdown(ctx); err == nil {
-		return nil
+	var errs []error
+	for _, server := range []*http.Server{s.server, s.host.server} {
+		if server == nil || server.Shutdown(ctx) == nil {
+			continue
+		}
+		if err := server.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close the server: %w", err))
+		}
 	}
-	if err := s.server.Close(); err != nil {
-		return fmt.Errorf("close the server: %w", err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // removeAll removes the world's files. Tasks outlive their calls and may still

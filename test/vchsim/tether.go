@@ -60,6 +60,7 @@ type machine struct {
 	keys    map[string]string
 	devices object.VirtualDeviceList
 	exists  func(file string) bool
+	root    *rootFS // nil if nothing is known of it
 }
 
 func (m machine) get(format string, args ...any) string { return m.keys[fmt.Sprintf(format, args...)] }
@@ -113,8 +114,14 @@ func (m machine) blockDevices() (fate, string) {
 			return hangs, fmt.Sprintf("disk %s has no file system label", disk.FileName)
 		}
 	}
+	if m.root != nil && m.root.broken != "" {
+		return hangs, "the root disk has no file system that a guest can use: " + m.root.broken
+	}
+	if m.root != nil && m.root.label != containerLabel {
+		return hangs, fmt.Sprintf("no disk has the label %s: that of the root disk is %q", containerLabel, m.root.label)
+	}
 	if roots != 1 {
-		return hangs, fmt.Sprintf("%d disks with the label containerfs", roots)
+		return hangs, fmt.Sprintf("%d disks with the label %s", roots, containerLabel)
 	}
 	return runs, ""
 }
@@ -272,12 +279,67 @@ func (m machine) session() (fate, string) {
 		}
 		env = values
 	}
-	path := m.keys[sessionKey(id, "cmd/Path")]
-	hasPath := slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "PATH=") })
-	if path == "" || (!strings.Contains(path, "/") && !hasPath) {
-		return fails, fmt.Sprintf("exec: %q: no such executable in PATH", path)
+	if why := m.user(m.keys[sessionKey(id, "User")], m.keys[sessionKey(id, "Group")]); why != "" {
+		return fails, why
+	}
+	dir := m.keys[sessionKey(id, "cmd/Dir")]
+	if why := m.command(m.keys[sessionKey(id, "cmd/Path")], dir, env); why != "" {
+		return fails, why
 	}
 	return runs, ""
+}
+
+// user looks for the process's user and group, which may be numbers.
+func (m machine) user(user, group string) string {
+	if m.root == nil {
+		return ""
+	}
+	if unknown(user, m.root.users) {
+		return fmt.Sprintf("unable to find user %s: no matching entries in passwd file", user)
+	}
+	if unknown(group, m.root.groups) {
+		return fmt.Sprintf("unable to find group %s: no matching entries in group file", group)
+	}
+	return ""
+}
+
+func unknown(name string, names map[string]bool) bool {
+	_, err := strconv.ParseUint(name, 10, 31)
+	return name != "" && err != nil && !names[name]
+}
+
+// command looks for the process's executable and directory. It returns why the
+// process cannot be launched, or nothing.
+func (m machine) command(name, dir string, env []string) string {
+	candidates, why := []string{name}, ""
+	switch {
+	case strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../"):
+		candidates = []string{dir + "/" + name}
+	case !strings.Contains(name, "/"):
+		candidates = nil
+		for _, variable := range env {
+			if value, ok := strings.CutPrefix(variable, "PATH="); ok && name != "" {
+				for _, in := range strings.Split(value, ":") {
+					candidates = append(candidates, in+"/"+name)
+				}
+				break
+			}
+		}
+		why = name + ": no such executable in PATH"
+	}
+	found := slices.IndexFunc(candidates, func(c string) bool { return m.root == nil || m.root.executable(c) == "" })
+	switch {
+	case found < 0 && why != "":
+		return why
+	case found < 0:
+		return m.root.executable(candidates[0])
+	case m.root == nil || dir == "":
+		return ""
+	}
+	if in, err := m.root.follow(dir); err != nil || !m.root.isDir(in) {
+		return fmt.Sprintf("chdir %s: no such file or directory", dir)
+	}
+	return ""
 }
 
 // slice decodes a list of strings. A list that is longer than its count says was
