@@ -31,9 +31,9 @@ func Image(config v1.Config, layers ...v1.Layer) (v1.Image, error) {
 	return img, nil
 }
 
-// Node makes the image that machines of the simulated world run: /bin/k3s and
-// /bin/sh are a static program for linux/amd64 that says that it is simulated and
-// waits. It has two layers, and all defaults that a container can take from an image.
+// Node makes the image that machines of the simulated world run: /bin/k3s, and
+// /bin/sh with what userData.exec needs beside it, are one static program for
+// linux/amd64 that says that it is simulated and waits. It has two layers, and all defaults that a container can take from an image.
 func Node() (v1.Image, error) {
 	base, err := Layer(
 		Dir("etc"), Dir("root"), Dir("usr"), Dir("usr/bin"), Dir("var"), Dir("var/lib"),
@@ -45,6 +45,10 @@ func Node() (v1.Image, error) {
 		File("etc/os-release", "NAME=\"simulated node\"\nID=simulated\nVERSION_ID=1\n"),
 		Executable("usr/bin/simulated", program("simulated node: nothing runs in here\n")),
 		Symlink("usr/bin/sh", "simulated"),
+		Symlink("usr/bin/base64", "simulated"),
+		Symlink("usr/bin/chmod", "simulated"),
+		Symlink("usr/bin/mkdir", "simulated"),
+		Symlink("usr/bin/rm", "simulated"),
 		File("usr/bin/from-the-base", "the next layer takes it away\n"),
 	)
 	if err != nil {

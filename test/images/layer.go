@@ -35,6 +35,8 @@ type LayerOptions struct {
 	Compression Compression
 	// Fast compresses gzip with little effort, for large layers.
 	Fast bool
+	// Window is how many bytes Zstd looks back, a power of 2. Default and minimum 8 MiB.
+	Window int
 	// File is where the blob is kept, instead of in memory. It belongs to the layer
 	// from then on; who removes it makes the layer unusable.
 	File string
@@ -154,7 +156,7 @@ func (o LayerOptions) compress(w io.Writer) (io.WriteCloser, error) {
 	switch o.Compression {
 	case Zstd:
 		// One goroutine: with more of them the bytes depend on their timing.
-		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1)) //nolint:wrapcheck // the caller does
+		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(max(o.Window, 8<<20))) //nolint:wrapcheck // the caller does
 	case None:
 		return nopCloser{w}, nil
 	default:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/images"
 )
 
 // Names in the simulated world that tests and samples may rely on.
@@ -60,6 +61,8 @@ type Options struct {
 	NoForeign bool
 	// VSAN makes the datastores vSAN datastores.
 	VSAN bool
+	// Registry, if not nil, is an image registry beside vCenter that has the node image.
+	Registry *images.Options
 	// Registries are the VCHs' rules for image registries.
 	Registries RegistryOptions
 	// LeaseTimeout is how long an import that is not heard of lives. Default: 5 minutes.

@@ -21,6 +21,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/images"
 )
 
 // Sim is a running world. Close ends it.
@@ -40,17 +41,19 @@ type Sim struct {
 	closing     sync.Once
 	closed      chan struct{}
 
-	counters counters
-	host     esx
-	imports  imports
-	faults   injector
-	index    index
-	calls    overrides
-	guests   guests
-	joiners  joiners
-	disks    rootDisks
-	places   places
-	vch      vch
+	counters  counters
+	host      esx
+	imports   imports
+	faults    injector
+	index     index
+	calls     overrides
+	guests    guests
+	joiners   joiners
+	disks     rootDisks
+	images    *images.Registry // nil if there is none
+	nodeImage string
+	places    places
+	vch       vch
 }
 
 // Start makes a world and serves it over TLS. ctx bounds the making only; the
@@ -85,6 +88,9 @@ func (s *Sim) start(ctx context.Context) error {
 	}
 	s.guests.start(s.options.Guest)
 	if err := s.makeWorld(ctx); err != nil {
+		return err
+	}
+	if err := s.serveImages(); err != nil {
 		return err
 	}
 	l, err := s.listen(ctx)
@@ -124,6 +130,9 @@ func (s *Sim) close() error {
 			err = s.shutdown()
 		}
 		s.running.Wait()
+		if s.images != nil {
+			s.images.Close()
+		}
 		err = errors.Join(err, s.removeAll())
 	})
 	return err
@@ -202,16 +211,20 @@ func (s *Sim) ProviderSpec() *v1alpha1.ProviderSpec {
 }
 
 // Secret returns new data of a Secret that leads to this Sim and trusts it by its
-// certificate. Its userData holds the placeholders that
+// certificate, and into its registry. Its userData holds the placeholders that
 // machine-controller-manager fills in.
 func (s *Sim) Secret() map[string][]byte {
-	return map[string][]byte{
+	data := map[string][]byte{
 		v1alpha1.SecretHost:     []byte(s.service.Listen.Host),
 		v1alpha1.SecretUsername: []byte(s.Username),
 		v1alpha1.SecretPassword: []byte(s.Password),
 		v1alpha1.SecretCABundle: s.CACert(),
 		v1alpha1.SecretUserData: []byte("#cloud-config\n# machine <<MACHINE_NAME>>\nbootstrap-token: <<BOOTSTRAP_TOKEN>>\n"),
 	}
+	if s.options.Registry != nil && s.options.Registry.Username != "" {
+		data[v1alpha1.SecretDockerConfig] = s.images.DockerConfig()
+	}
+	return data
 }
 
 // now is the guests' clock, in whole seconds as the tether writes it.
