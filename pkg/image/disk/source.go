@@ -26,7 +26,7 @@ import (
 
 const (
 	// MaxEntries is how many files an image may have, those of all layers counted.
-	MaxEntries = 250_000
+	MaxEntries = 200_000
 	// maxPlan bounds the memory of the plan of an image.
 	maxPlan = 32 << 20
 	// overhead is what a file system takes beside its files, most of it the journal.
@@ -115,6 +115,7 @@ func (j *job) unpack(ctx context.Context, names []string) (*rootfs.Unpacked, err
 	uses := map[string]int{}
 	blobs := make([]rootfs.Blob, len(names))
 	m := j.newMeter(image.Unpacking, 0)
+	garbage := &collector{}
 	var mu sync.Mutex
 	for i, layer := range j.img.Layers {
 		name := names[i]
@@ -130,6 +131,8 @@ func (j *job) unpack(ctx context.Context, names []string) (*rootfs.Unpacked, err
 			if uses[name]--; uses[name] == 0 {
 				_ = os.Remove(name) // where open files cannot be removed, it goes with the directory
 			}
+			// What decoders of other layers had is to be free before this one's is made.
+			garbage.collect()
 			return &counted{ReadCloser: f, meter: m}, nil
 		}}
 	}
@@ -156,7 +159,8 @@ func (j *job) flattening() rootfs.Options {
 
 // convert writes the file system into a new file, and returns it and its length.
 func (j *job) convert(ctx context.Context, layers *rootfs.Unpacked) (*file, int64, error) {
-	plan, err := rootfs.NewPlan(ctx, layers.Layers(), j.flattening())
+	garbage := &collector{}
+	plan, err := rootfs.NewPlan(ctx, garbage.layers(layers.Layers()), j.flattening())
 	if err != nil {
 		return nil, 0, err
 	}
@@ -176,7 +180,7 @@ func (j *job) convert(ctx context.Context, layers *rootfs.Unpacked) (*file, int6
 		// The reader gets the error, or the end.
 		_ = w.CloseWithError(plan.Write(ctx, &counting{w: w, meter: m}))
 	}()
-	result, err := ext4.Write(ctx, r, raw.File, ext4.Options{
+	result, err := ext4.Write(ctx, r, &collectedFile{raw.File, garbage}, ext4.Options{
 		Size: j.key.Size, UUID: j.uuid(), Time: time.Unix(0, 0), MaxEntries: MaxEntries,
 	})
 	_ = r.CloseWithError(errEnough)
@@ -229,7 +233,7 @@ func (j *job) explain(err error) error {
 	case isFull(err):
 		return j.full(err)
 	case errdefs.Is(err, errdefs.ResourceExhausted):
-		return errdefs.Wrap(errdefs.InvalidArgument, err, "the image has more than a root disk of %d MiB may have (rootDisk.size)", mebibytes(j.key.Size))
+		return errdefs.Wrap(errdefs.InvalidArgument, err, "the image is beyond the limits of a root disk of %d MiB (rootDisk.size)", mebibytes(j.key.Size))
 	case errdefs.Is(err, errdefs.Unknown):
 		return errdefs.Wrap(errdefs.FailedPrecondition, err, "temporary files in %s", j.opts.Dir)
 	}

@@ -87,7 +87,7 @@ func newWriter(ctx context.Context, file File, opts Options) *writer {
 		w.newNode(node{})
 	}
 	*w.node(rootInode) = node{mode: typeDir | 0o755, atime: now, ctime: now, mtime: now, links: 1}
-	w.dirs[rootInode] = &directory{parent: rootInode, children: map[string]uint32{}}
+	w.dirs[rootInode] = &directory{parent: rootInode}
 	// Checkers miss this one if it is not there.
 	w.addChild(rootInode, "lost+found", node{mode: typeDir | 0o700, atime: now, ctime: now, mtime: now})
 	return w
@@ -114,7 +114,7 @@ func (w *writer) addChild(parent uint32, name string, n node) uint32 {
 	number := w.newNode(n)
 	w.link(parent, name, number)
 	if n.isDir() {
-		w.dirs[number] = &directory{parent: parent, children: map[string]uint32{}}
+		w.dirs[number] = &directory{parent: parent}
 		w.dirs[parent].subdirs++
 	}
 	return number
@@ -122,8 +122,12 @@ func (w *writer) addChild(parent uint32, name string, n node) uint32 {
 
 // link gives an inode one more name.
 func (w *writer) link(parent uint32, name string, number uint32) {
+	d := w.dirs[parent]
+	if d.children == nil {
+		d.children = map[string]uint32{} // not before: most directories may be empty
+	}
 	// The name is part of a whole path, which is not to be kept.
-	w.dirs[parent].children[strings.Clone(name)] = number
+	d.children[strings.Clone(name)] = number
 	w.kept += len(name)
 	w.node(number).links++
 }

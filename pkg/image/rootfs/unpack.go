@@ -46,7 +46,8 @@ const maxWindow = 32 << 20
 // Unpack decompresses each blob once into a temporary file in dir and verifies
 // its diff ID. Files are unlinked as soon as they are open where the system can,
 // so that not even a killed process leaves any; otherwise Close removes them.
-// After an error nothing is left, and nothing is to be closed.
+// After an error nothing is left, and nothing is to be closed. Long runs of zeroes
+// become holes, which take no room.
 //
 // Errors name the layer: InvalidArgument for one that is corrupt or another than
 // its diff ID says, ResourceExhausted when all together have more than
@@ -175,8 +176,11 @@ func unpack(ctx context.Context, dir string, blob Blob, total *atomic.Int64, lim
 		if total.Add(int64(n)) > limit {
 			return nil, errdefs.New(errdefs.ResourceExhausted, "unpack layer %s: the layers have more than %d bytes uncompressed", blob.DiffID, limit)
 		}
-		if _, err := file.file.Write(buffer[:n]); err != nil {
-			return nil, failed(ctx, err, "write layer %s into %s", blob.DiffID, dir)
+		// Zeroes become holes: they could be many, and cost nothing in a blob.
+		if !isZero(buffer[:n]) {
+			if _, err := file.file.WriteAt(buffer[:n], file.size); err != nil {
+				return nil, failed(ctx, err, "write layer %s into %s", blob.DiffID, dir)
+			}
 		}
 		_, _ = sum.Write(buffer[:n]) // a hash takes everything
 		file.size += int64(n)
@@ -187,11 +191,17 @@ func unpack(ctx context.Context, dir string, blob Blob, total *atomic.Int64, lim
 			return nil, in.failed(ctx, readErr, blob)
 		}
 	}
+	if err := file.file.Truncate(file.size); err != nil {
+		return nil, failed(ctx, err, "write layer %s into %s", blob.DiffID, dir)
+	}
 	if got := sum.Sum(nil); !bytes.Equal(got, want) {
 		return nil, errdefs.New(errdefs.InvalidArgument, "unpack layer %s: its content has another digest, %x", blob.DiffID, got)
 	}
 	return file, nil
 }
+
+// isZero reports whether all bytes are 0: the first is, and each equals the next.
+func isZero(b []byte) bool { return len(b) == 0 || b[0] == 0 && bytes.Equal(b[:len(b)-1], b[1:]) }
 
 // compressed remembers that it was the blob that could not be read.
 type compressed struct {

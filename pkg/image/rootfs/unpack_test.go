@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
@@ -237,4 +238,47 @@ func TestABlobThatHangsEndsWithTheContext(t *testing.T) {
 		t.Errorf("closed %d times", n)
 	}
 	empty(t, temp)
+}
+
+func TestZeroesTakeNoRoom(t *testing.T) {
+	t.Parallel()
+	data := append(noise(10_000), make([]byte, 64<<20)...)
+	data = append(data, noise(10_000)...)
+	data = append(data, make([]byte, 64<<20)...)
+	dir := t.TempDir()
+	u, err := rootfs.Unpack(t.Context(), dir, []rootfs.Blob{blob(diffID(data), gzipped(data))}, rootfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	r, err := u.Layers()[0].Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(r)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v: they are not what was packed", len(got), err)
+	}
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, fd := range fds {
+		name := "/proc/self/fd/" + fd.Name()
+		if target, _ := os.Readlink(name); !strings.HasPrefix(target, dir) {
+			continue
+		}
+		found++
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stat, ok := info.Sys().(*syscall.Stat_t); !ok || stat.Blocks*512 > 1<<20 {
+			t.Errorf("the layer takes %d bytes of room", stat.Blocks*512)
+		}
+	}
+	if found != 1 {
+		t.Errorf("%d files are open in the directory", found)
+	}
 }
