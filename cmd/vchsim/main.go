@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/images"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
@@ -49,7 +51,13 @@ type ready struct {
 	Datacenter string `json:"datacenter"`
 	// PID is the simulator's process id; SIGTERM ends it and all that it started.
 	PID int `json:"pid"`
-	// ProviderSpec and Secret are ready to use for this VCH.
+	// Image is the reference of the node image in the registry, RegistryCA the PEM
+	// certificate that signs the registry's. Without a registry there are none; without
+	// RegistryCA it speaks http.
+	Image      string `json:"image,omitempty"`
+	RegistryCA string `json:"registryCA,omitempty"`
+	// ProviderSpec and Secret are ready to use for this VCH. With a registry, machines
+	// have the node image.
 	ProviderSpec *v1alpha1.ProviderSpec `json:"providerSpec"`
 	Secret       map[string]string      `json:"secret"`
 }
@@ -62,6 +70,7 @@ func command() *cobra.Command {
 		options   vchsim.Options
 		faults    []string
 		readyFile string
+		registry  registryFlags
 	)
 	cmd := &cobra.Command{
 		Use:           "vchsim",
@@ -78,6 +87,7 @@ func command() *cobra.Command {
 				}
 				options.Faults = append(options.Faults, rule)
 			}
+			options.Registry = registry.options()
 			return serve(cmd.Context(), options, readyFile, cmd.OutOrStdout())
 		},
 	}
@@ -92,6 +102,9 @@ func command() *cobra.Command {
 	f.IntVar(&options.DockerContainers, "docker-containers", defaultContainers, "number of container VMs that docker made in the VCH")
 	f.BoolVar(&options.NoForeign, "no-foreign", false, "leave out the second VCH and other clusters' machines")
 	f.BoolVar(&options.VSAN, "vsan", false, "make the datastores vSAN datastores")
+	f.BoolVar(&registry.serve, "registry", false, "serve an image registry with a node image as well, on loopback, by http")
+	f.StringVar(&registry.listen, "registry-listen", "127.0.0.1:0", "address of that registry; port 0 is any free one")
+	f.BoolVar(&registry.tls, "registry-tls", false, "make it speak https, with an authority of its own")
 	f.DurationVar(&options.Latency, "latency", 0, "added to each request")
 	f.StringArrayVar(&faults, "fault", nil, "METHOD=PROBABILITY[:KIND]: make calls fail; may be repeated. KIND is a vSphere fault (default InvalidState), task:FAULT, HTTP503, ConnectionReset or ResponseLost")
 	f.DurationVar(&options.Guest.Delay, "guest-delay", 0, "time from a VM's power-on to its guest's first word")
@@ -101,6 +114,19 @@ func command() *cobra.Command {
 	f.StringVar(&readyFile, "ready-file", "", "file to write when the simulator serves")
 	f.StringVar(&options.Dir, "dir", "", "directory for the simulated datastores (default the system's temporary directory)")
 	return cmd
+}
+
+// registryFlags say whether there is a registry.
+type registryFlags struct {
+	serve, tls bool
+	listen     string
+}
+
+func (f registryFlags) options() *images.Options {
+	if !f.serve {
+		return nil
+	}
+	return &images.Options{Listen: f.listen, TLS: f.tls}
 }
 
 func serve(ctx context.Context, options vchsim.Options, readyFile string, out io.Writer) error {
@@ -124,7 +150,25 @@ func serve(ctx context.Context, options vchsim.Options, readyFile string, out io
 	if _, err := fmt.Fprintf(out, "%s serves VCH %s of datacenter %s since %s\n", sim.URL(), sim.VCHName, sim.Datacenter, time.Now().Format(time.TimeOnly)); err != nil {
 		return fmt.Errorf("say where it serves: %w", err)
 	}
+	if err := sayImage(out, sim); err != nil {
+		return err
+	}
 	<-ctx.Done()
+	return nil
+}
+
+// sayImage says where the node image is, and what a ProviderSpec needs to get it.
+func sayImage(out io.Writer, sim *vchsim.Sim) error {
+	if sim.NodeImage() == "" {
+		return nil
+	}
+	needs := "registries.insecure: [" + sim.Registry().Host() + "]"
+	if ca := sim.RegistryCA(); ca != nil {
+		needs = "this as registries.caBundle:\n" + string(ca)
+	}
+	if _, err := fmt.Fprintf(out, "the node image is %s; a ProviderSpec needs %s\n", sim.NodeImage(), strings.TrimSpace(needs)); err != nil {
+		return fmt.Errorf("say where the node image is: %w", err)
+	}
 	return nil
 }
 
@@ -133,7 +177,11 @@ func writeReady(file string, sim *vchsim.Sim) error {
 	content := ready{
 		URL: sim.URL(), Username: sim.Username, Password: sim.Password, Thumbprint: sim.Thumbprint(),
 		VCH: sim.VCHName, Datacenter: sim.Datacenter, PID: os.Getpid(),
+		Image: sim.NodeImage(), RegistryCA: string(sim.RegistryCA()),
 		ProviderSpec: sim.ProviderSpec(), Secret: map[string]string{},
+	}
+	if content.Image != "" {
+		content.ProviderSpec = sim.ImageSpec()
 	}
 	for key, value := range sim.Secret() {
 		content.Secret[key] = string(value)

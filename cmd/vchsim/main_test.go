@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 	"github.com/vmware/govmomi/find"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/registry"
 )
 
 // beMain makes the test binary behave as the program.
@@ -49,27 +51,11 @@ func TestTheProgramServesUntilItIsToldToEnd(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var content []byte
-	for deadline := time.Now().Add(60 * time.Second); content == nil; {
-		content, _ = os.ReadFile(file)
-		if time.Now().After(deadline) {
-			t.Fatalf("no ready file; %s", out)
-		}
-	}
-	var r ready
-	if err := json.Unmarshal(content, &r); err != nil {
-		t.Fatal(err)
-	}
+	r, content := awaitReady(t, file)
 	if r.PID != cmd.Process.Pid || r.VCH != "vch-7" || r.ProviderSpec.VCH.Name != "vch-7" || len(r.Secret) < 5 {
 		t.Errorf("ready: %s", content)
 	}
-	spec, err := json.Marshal(r.ProviderSpec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := v1alpha1.Load(spec); err != nil {
-		t.Errorf("its spec is not valid: %v", err)
-	}
+	wantValid(t, r.ProviderSpec)
 	u, err := url.Parse(r.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +80,67 @@ func TestTheProgramServesUntilItIsToldToEnd(t *testing.T) {
 	}
 }
 
+func awaitReady(t *testing.T, file string) (r ready, content []byte) {
+	t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); content == nil; {
+		content, _ = os.ReadFile(file)
+		if time.Now().After(deadline) {
+			t.Fatal("no ready file")
+		}
+	}
+	if err := json.Unmarshal(content, &r); err != nil {
+		t.Fatal(err)
+	}
+	return r, content
+}
+
+func wantValid(t *testing.T, spec *v1alpha1.ProviderSpec) {
+	t.Helper()
+	raw, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v1alpha1.Load(raw); err != nil {
+		t.Errorf("its spec is not valid: %v", err)
+	}
+}
+
+func TestItServesTheNodeImage(t *testing.T) {
+	t.Parallel()
+	for _, secure := range []bool{false, true} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "ready.json")
+		cmd, out := program(t, "--ready-file="+file, "--dir="+dir, "--registry", fmt.Sprintf("--registry-tls=%t", secure))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		r, content := awaitReady(t, file)
+		wantValid(t, r.ProviderSpec)
+		if r.Image == "" || r.ProviderSpec.Image != r.Image || r.ProviderSpec.RootDisk != nil || (r.RegistryCA != "") != secure {
+			t.Errorf("ready: %s", content)
+		}
+		ref, err := registry.ParseReference(r.Image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := r.ProviderSpec.Registries
+		image, err := registry.Resolve(t.Context(), ref, registry.Options{CABundle: []byte(list.CABundle), Insecure: list.Insecure})
+		if err != nil {
+			t.Fatal(err)
+		}
+		image.Close()
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("it ended with %v; %s", err, out)
+		}
+		if said := out.String(); !strings.Contains(said, r.Image) || !strings.Contains(said, strings.TrimSpace(r.RegistryCA)) {
+			t.Errorf("it says %s", said)
+		}
+	}
+}
+
 func TestBadFlagsAreRefusedWithOneLine(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
@@ -104,6 +151,7 @@ func TestBadFlagsAreRefusedWithOneLine(t *testing.T) {
 		{"--nonsense"},
 		{"argument"},
 		{"--ready-file=/none/ready"},
+		{"--registry", "--registry-listen=0.0.0.0:0"},
 	} {
 		cmd, out := program(t, args...)
 		if err := cmd.Run(); err == nil || strings.Count(out.String(), "\n") != 1 && !strings.Contains(args[0], "ready") {

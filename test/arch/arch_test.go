@@ -62,7 +62,7 @@ var layers = map[string][]string{
 
 	// Programs put it together; only the simulator is a program made of test packages.
 	"cmd":        {"pkg/...", "cmd/internal/..."},
-	"cmd/vchsim": {"pkg/...", "test/vchsim"},
+	"cmd/vchsim": {"pkg/...", "test/images", "test/vchsim"},
 	"hack":       {},
 	"test":       {"pkg/...", "test/..."},
 }

@@ -49,7 +49,7 @@ func putDisk(t *testing.T, sim *Sim, name, label string, entries ...images.Entry
 // someImage is a small system.
 func someImage() []images.Entry {
 	return []images.Entry{
-		images.Dir("usr"), images.Dir("usr/bin"), images.Dir("etc"), images.Dir("work"),
+		images.Dir("usr"), images.Dir("usr/bin"), images.Dir("etc"), images.Dir("data"),
 		images.Symlink("bin", "usr/bin"), images.Symlink("sh", "/bin/../bin/./busy"), images.Symlink("loop", "loop"),
 		images.Symlink("usr/bin/up", "../../../../usr/bin/busy"),
 		images.Executable("usr/bin/busy", "#!"), images.File("usr/bin/text", "x"),
@@ -68,11 +68,11 @@ func TestAGuestLooksForWhatItRunsOnItsRootDisk(t *testing.T) {
 	for _, c := range []struct{ path, dir, user, group, want string }{
 		{path: "/usr/bin/busy"},
 		{path: "/bin/busy", dir: "/"},
-		{path: "/sh", dir: "/work", user: "bob", group: "wheel"},
+		{path: "/sh", dir: "/data", user: "bob", group: "wheel"},
 		{path: "/bin/up", user: "12345", group: "6"},
 		{path: "busy", user: "root"},
 		{path: "./busy", dir: "/bin"},
-		{path: "../usr/bin/busy", dir: "/work"},
+		{path: "../usr/bin/busy", dir: "/data"},
 		{path: "/bin/k3s", want: "stat /bin/k3s: no such file or directory"},
 		{path: "/etc/passwd/x", want: "stat /etc/passwd/x: not a directory"},
 		{path: "/loop", want: "stat /loop: too many levels of symbolic links"},
@@ -80,7 +80,7 @@ func TestAGuestLooksForWhatItRunsOnItsRootDisk(t *testing.T) {
 		{path: "/bin", want: "permission denied"},
 		{path: "text", want: "text: no such executable in PATH"},
 		{path: "", want: ": no such executable in PATH"},
-		{path: "./busy", dir: "/work", want: "stat /work/./busy: no such file or directory"},
+		{path: "./busy", dir: "/data", want: "stat /data/./busy: no such file or directory"},
 		{path: "/bin/busy", dir: "/none", want: "chdir /none: no such file or directory"},
 		{path: "/bin/busy", dir: "/etc/group", want: "chdir /etc/group: no such file or directory"},
 		{path: "/bin/busy", user: "eve", want: "unable to find user eve: no matching entries in passwd file"},
