@@ -12,7 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
 
 // Create makes the VM in the VCH's folder and pool and waits for it. The VM is
@@ -20,19 +22,37 @@ import (
 //
 // AlreadyExists: a VM of that display name or files of that path exist; it may
 // be the machine's own, made by a call that was cut off. A missing image disk
-// or ISO is FailedPrecondition.
+// or ISO is FailedPrecondition, and vcenter.IsFileNotFound tells it from others.
 func (o *Operator) Create(ctx context.Context, spec *types.VirtualMachineConfigSpec) error {
 	task, err := o.createTask(ctx, spec)
 	if err == nil {
 		err = o.await(ctx, task)
 	}
 	if vcenter.IsFileNotFound(err) {
-		return errdefs.Wrap(errdefs.FailedPrecondition, err, "create VM %q: the image disk (rootDisk.vmdk) or the VCH's bootstrap ISO %s does not exist", spec.Name, o.host.BootstrapISO)
+		return errdefs.Wrap(errdefs.FailedPrecondition, err, "create VM %q: the image disk (%s) or the VCH's bootstrap ISO %s does not exist", spec.Name, parentIn(spec), o.host.BootstrapISO)
 	}
 	if err != nil {
 		return o.convert(err, "create VM %q in VCH %s", spec.Name, o.host.Name)
 	}
 	return nil
+}
+
+// parentIn says for people what the root disk of a plan is a child of, with the
+// field of the provider spec that it follows from.
+func parentIn(spec *types.VirtualMachineConfigSpec) string {
+	field := "rootDisk.vmdk"
+	if guestinfo.FromOptionValue(vch.Keys(spec.ExtraConfig)[guestinfo.ImageIDKey]) != "" {
+		field = "image"
+	}
+	for _, c := range spec.DeviceChange {
+		if d, ok := c.GetVirtualDeviceConfigSpec().Device.(*types.VirtualDisk); ok {
+			if _, below := backingOf(d.Backing); below != nil {
+				parent, _ := backingOf(below)
+				return field + ": " + parent
+			}
+		}
+	}
+	return field
 }
 
 func (o *Operator) createTask(ctx context.Context, spec *types.VirtualMachineConfigSpec) (types.ManagedObjectReference, error) {

@@ -63,7 +63,7 @@ func joinNetworks(wanted []v1alpha1.Network, host *vch.Config) ([]joinedNetwork,
 
 // devices lists the devices in VIC's order; the order of the serial ports
 // makes them ttyS0, ttyS1 and ttyS2.
-func devices(r Request, p place, joined []joinedNetwork) []types.BaseVirtualDeviceConfigSpec {
+func devices(r Request, p place, parent string, joined []joinedNetwork) []types.BaseVirtualDeviceConfigSpec {
 	list := []types.BaseVirtualDevice{
 		&types.ParaVirtualSCSIController{VirtualSCSIController: types.VirtualSCSIController{
 			SharedBus:         types.VirtualSCSISharingNoSharing,
@@ -71,7 +71,7 @@ func devices(r Request, p place, joined []joinedNetwork) []types.BaseVirtualDevi
 		}},
 		&types.VirtualIDEController{VirtualController: types.VirtualController{VirtualDevice: types.VirtualDevice{Key: ideKey}}},
 		cdrom(r.VCH.BootstrapISO),
-		rootDisk(p, r.Spec.RootDisk.VMDK),
+		rootDisk(p, parent),
 	}
 	for i, n := range joined {
 		list = append(list, nic(n, int32(nicKey-i)))
@@ -96,8 +96,9 @@ func cdrom(iso string) *types.VirtualCdrom {
 }
 
 // rootDisk is a child of the image disk: it holds only what the machine writes,
-// and inherits capacity, file system and label.
-func rootDisk(p place, image string) *types.VirtualDisk {
+// and inherits capacity, file system and label. The capacity is left at 0 even
+// where it is known, which is how VIC has children inherit it (lib/spec/disk.go:49-55).
+func rootDisk(p place, parent string) *types.VirtualDisk {
 	ref := p.datastore.Ref
 	return &types.VirtualDisk{VirtualDevice: types.VirtualDevice{
 		Key: rootKey, ControllerKey: scsiKey, UnitNumber: types.NewInt32(0),
@@ -106,7 +107,7 @@ func rootDisk(p place, image string) *types.VirtualDisk {
 			DiskMode:                     string(types.VirtualDiskModePersistent),
 			ThinProvisioned:              types.NewBool(true),
 			Parent: &types.VirtualDiskFlatVer2BackingInfo{
-				VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: image},
+				VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: parent},
 			},
 		},
 	}}

@@ -20,9 +20,6 @@ import (
 // Below 9 a VCH would migrate the VM in memory and never write to it again.
 const dataVersion = 10
 
-// defaultPath is the PATH of a process whose spec sets none; the tether looks commands up in it.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 // tagAnnotation prefixes the annotations that keep the spec's other tags.
 const tagAnnotation = "mcm-vch-tag/"
 
@@ -43,6 +40,7 @@ func executorConfig(r Request, joined []joinedNetwork, userData []byte) (*guesti
 		return nil, err
 	}
 	diagnostics := diagnosticsOf(r.VCH)
+	layer, imageID, repo := imageOf(r)
 	return &guestinfo.ExecutorConfig{
 		ExecutorConfigCommon: guestinfo.ExecutorConfigCommon{ID: id, Name: r.Machine},
 		CreateTime:           r.Now.UnixNano(),
@@ -53,6 +51,9 @@ func executorConfig(r Request, joined []joinedNetwork, userData []byte) (*guesti
 		Annotations:          annotations,
 		Sessions:             map[string]*guestinfo.SessionConfig{id: session},
 		Networks:             networks,
+		LayerID:              layer,
+		ImageID:              imageID,
+		RepoName:             repo,
 		Version:              versionOf(r.VCH.Version),
 	}, nil
 }
@@ -98,66 +99,20 @@ func annotationsOf(r Request) (map[string]string, error) {
 // sessionOf describes the one process of the VM. Its key and its id must be the
 // container id: the port layer dereferences that session without a check.
 func sessionOf(r Request, userData []byte) (*guestinfo.SessionConfig, error) {
-	env, err := environment(r)
+	p, err := processOf(r, userData)
 	if err != nil {
 		return nil, err
 	}
-	argv := slices.Concat(r.Spec.Command, r.Spec.Args)
-	for i := range argv {
-		argv[i] = v1alpha1.Expand(argv[i], placeholders(r))
-	}
-	if u := r.Spec.UserData; u != nil && u.Exec != nil && *u.Exec {
-		var variable string
-		if argv, variable, err = execUserData(userData); err != nil {
-			return nil, err
-		}
-		env = append(env, variable)
-	}
-	if len(argv) == 0 {
-		return nil, errdefs.New(errdefs.InvalidArgument, "command: required unless userData.exec is set")
-	}
 	return &guestinfo.SessionConfig{
 		Common:      guestinfo.Common{ID: r.Identity.ContainerID},
-		Cmd:         guestinfo.Cmd{Path: argv[0], Args: argv, Env: env, Dir: r.Spec.WorkingDir},
+		Cmd:         guestinfo.Cmd{Path: p.argv[0], Args: p.argv, Env: p.env, Dir: p.dir},
 		Active:      true, // else the tether does not launch it
-		User:        r.Spec.User,
-		Group:       r.Spec.Group,
-		StopSignal:  "SIG" + r.Spec.Signal(),
+		User:        p.user,
+		Group:       p.group,
+		StopSignal:  "SIG" + p.stopSignal,
 		Diagnostics: diagnosticsOf(r.VCH),
 		Detail:      guestinfo.Detail{CreateTime: r.Now.Unix()},
 	}, nil
-}
-
-func environment(r Request) ([]string, error) {
-	env := make([]string, 0, len(r.Spec.Env)+1)
-	hasPath := false
-	for i, v := range r.Spec.Env {
-		if v.Name == userDataVariable {
-			return nil, errdefs.New(errdefs.InvalidArgument, "env[%d].name: %s is what userData.exec passes userData in; choose another name", i, userDataVariable)
-		}
-		value := ""
-		switch {
-		case v.ValueFrom != nil:
-			b, ok := r.Secret[v.ValueFrom.SecretKey]
-			if !ok {
-				return nil, errdefs.New(errdefs.InvalidArgument, "env[%d].valueFrom.secretKey: the Secret has no key %q", i, v.ValueFrom.SecretKey)
-			}
-			value = string(b)
-		case v.Value != nil:
-			value = *v.Value
-		}
-		value = v1alpha1.Expand(value, placeholders(r))
-		if strings.ContainsAny(value, "|\x00") {
-			// Not the value: it may come from the Secret.
-			return nil, errdefs.New(errdefs.InvalidArgument, "env[%d] %s: its value contains '|' or NUL, which VIC's encoding cannot carry; pass it as base64", i, v.Name)
-		}
-		hasPath = hasPath || v.Name == "PATH"
-		env = append(env, v.Name+"="+value)
-	}
-	if !hasPath {
-		env = append(env, "PATH="+defaultPath)
-	}
-	return env, nil
 }
 
 func placeholders(r Request) map[string]string {

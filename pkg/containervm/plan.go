@@ -18,6 +18,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
 
@@ -29,6 +30,8 @@ type Request struct {
 	Identity identity.Identity
 	// Spec is valid and defaulted.
 	Spec *v1alpha1.ProviderSpec
+	// Image is the disk that was made from Spec.Image; nil with rootDisk.vmdk.
+	Image *image.Disk
 	// Secret is the data of the class's Secret, for environment variables and userData.
 	Secret map[string][]byte
 	// VCH is the host of the container VM.
@@ -45,6 +48,10 @@ type Request struct {
 // marked and ready to start, or not at all. It reads the request and changes
 // nothing. Faults of the request are InvalidArgument and name the field.
 func Plan(r Request) (*types.VirtualMachineConfigSpec, error) {
+	parent, err := parentOf(r)
+	if err != nil {
+		return nil, err
+	}
 	place, err := placeOf(r)
 	if err != nil {
 		return nil, err
@@ -71,7 +78,7 @@ func Plan(r Request) (*types.VirtualMachineConfigSpec, error) {
 		CpuHotAddEnabled:    &off,
 		MemoryHotAddEnabled: &off,
 		ExtraConfig:         options,
-		DeviceChange:        devices(r, place, joined),
+		DeviceChange:        devices(r, place, parent, joined),
 	}
 	if err := allocate(spec, r.Spec.Resources); err != nil {
 		return nil, err
@@ -192,10 +199,14 @@ func Options(keys map[string]string) []types.BaseOptionValue {
 	return out
 }
 
-// SpecDigest returns a digest of what shapes the VM: the whole ProviderSpec but
-// nothing of the Secret, since MCM hands out other userData at other times.
+// SpecDigest returns a digest of what shapes the VM: the ProviderSpec but for how
+// registries are reached, and when, and nothing of the Secret, since MCM hands out
+// other userData at other times. Of an image it has the reference: where a tag
+// leads to may change while a machine is being made.
 func SpecDigest(spec *v1alpha1.ProviderSpec) (string, error) {
-	b, err := json.Marshal(spec)
+	shape := *spec
+	shape.ImagePullPolicy, shape.Registries = "", nil
+	b, err := json.Marshal(&shape)
 	if err != nil {
 		return "", errdefs.Wrap(errdefs.Internal, err, "digest the provider spec")
 	}

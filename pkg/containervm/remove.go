@@ -6,6 +6,7 @@ package containervm
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/vmware/govmomi/vim25/methods"
@@ -20,11 +21,12 @@ import (
 // and keep their files, destroy, delete the VM's own directory. vCenter's
 // Destroy deletes whole disk chains, shared image disks included (VIC,
 // pkg/vsphere/vm/vm.go:406-470,808-813); so nothing is destroyed with a disk attached.
-// shared are datastore paths that must survive; a directory that holds one is not deleted.
+// shared are datastore paths that must survive, and so must what the VM's disks are
+// children of; a directory that holds one is not deleted.
 func (o *Operator) Remove(ctx context.Context, vm *VM, shared ...string) error {
 	dir, ownDir := vm.Directory() // first: it cannot be asked for any more once the VM is gone
 	if ownDir {
-		if err := o.mayDelete(dir, shared); err != nil {
+		if err := o.mayDelete(dir, slices.Concat(shared, vm.parents())); err != nil {
 			return err
 		}
 	}

@@ -27,9 +27,14 @@ const killWait = 5 * time.Second
 // the grace period or five seconds left, KILL to its process group; power-off
 // when the grace period is over. A VM that is off is done. It never reports a
 // guest that did not obey: the power-off has the last word.
+//
+// An empty signal is the one that the VM was made with, which its image may have set.
 func (o *Operator) Stop(ctx context.Context, vm *VM, signal string, grace time.Duration) error {
 	if vm.PowerState == types.VirtualMachinePowerStatePoweredOff {
 		return nil
+	}
+	if signal == "" {
+		signal = vm.stopSignal()
 	}
 	if vm.PowerState == types.VirtualMachinePowerStatePoweredOn && grace > 0 {
 		last := min(killWait, grace/4)

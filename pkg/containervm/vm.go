@@ -6,6 +6,7 @@ package containervm
 import (
 	"net"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
@@ -110,6 +112,73 @@ func (vm *VM) Running() bool {
 }
 
 func (vm *VM) containerID() string { return vm.Keys[guestinfo.CommonIDKey] }
+
+// stopSignal returns the signal, without SIG, that the VM's process was made to
+// stop on; TERM if the VM says none that its guest could send.
+func (vm *VM) stopSignal() string {
+	if name, ok := signalName(vm.Keys[guestinfo.StopSignalKey(vm.containerID())]); ok {
+		return name
+	}
+	return v1alpha1.DefaultStopSignal
+}
+
+// parents returns the datastore paths of what the VM's disks are children of, all
+// the way down the chains. The disk below a snapshot is the VM's own and is not among them.
+func (vm *VM) parents() []string {
+	var out []string
+	for _, d := range vm.Disks {
+		child, below := backingOf(d.Backing)
+		own := true
+		for below != nil {
+			var parent string
+			parent, below = backingOf(below)
+			own = own && isDelta(child, parent)
+			if !own && parent != "" {
+				out = append(out, parent)
+			}
+			child = parent
+		}
+	}
+	return out
+}
+
+// deltaPattern is how vSphere names a disk that it puts on another one for a snapshot.
+var deltaPattern = regexp.MustCompile(`^(.*)-[0-9]{6}\.vmdk$`)
+
+// isDelta reports whether child is what a snapshot put on parent, by vSphere's names.
+func isDelta(child, parent string) bool {
+	m := deltaPattern.FindStringSubmatch(child)
+	if m == nil {
+		return false
+	}
+	if p := deltaPattern.FindStringSubmatch(parent); p != nil {
+		return p[1] == m[1]
+	}
+	return parent == m[1]+".vmdk"
+}
+
+// backingOf returns a disk's file and what it is a child of, nil for the last of the chain.
+func backingOf(b types.BaseVirtualDeviceBackingInfo) (file string, parent types.BaseVirtualDeviceBackingInfo) {
+	switch b := b.(type) { // a nil pointer in an interface is no nil
+	case *types.VirtualDiskFlatVer2BackingInfo:
+		if file = b.FileName; b.Parent != nil {
+			parent = b.Parent
+		}
+	case *types.VirtualDiskSeSparseBackingInfo:
+		if file = b.FileName; b.Parent != nil {
+			parent = b.Parent
+		}
+	case *types.VirtualDiskSparseVer2BackingInfo:
+		if file = b.FileName; b.Parent != nil {
+			parent = b.Parent
+		}
+	case *types.VirtualDiskRawDiskMappingVer1BackingInfo:
+		if file = b.FileName; b.Parent != nil {
+			parent = b.Parent
+		}
+	}
+	return file, parent
+}
 
 // fresh reports whether the VM was never started: nothing of an earlier run is
 // left that could be mistaken for the next one's.

@@ -13,6 +13,8 @@ const (
 	NameKey = "common/name"
 	// VCHIDKey holds the moref of a VCH's appliance, or CreatingVCH.
 	VCHIDKey = visiblePrefix + "/init/common/id"
+	// ImageIDKey holds the digest of the image's configuration; empty without an image.
+	ImageIDKey = visiblePrefix + "/imageid"
 	// PluginVersionKey holds the version of a container VM's data layout.
 	PluginVersionKey = visiblePrefix + "/version/PluginVersion"
 	// KeyUpdateInProgress is set on an appliance while vic-machine upgrades or
@@ -50,6 +52,12 @@ func StartTimeKey(session string) string { return sessionKey(session, "detail.st
 
 // StopTimeKey returns the key of a session's end in seconds since the epoch.
 func StopTimeKey(session string) string { return sessionKey(session, "detail.stoptime") }
+
+// StopSignalKey returns the key of a session's stop signal.
+func StopSignalKey(session string) string {
+	key, _ := childKey(entryKey(sessionsKey, listSeparator+session), "stopSignal", scope{})
+	return key
+}
 
 // AssignedIPKey returns the key of the address, base64 of its bytes, that the
 // guest reports for an endpoint.

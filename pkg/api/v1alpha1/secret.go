@@ -239,7 +239,7 @@ func validateSecretEnv(data map[string][]byte, spec *ProviderSpec) field.ErrorLi
 			continue
 		}
 		size += len(value)
-		if reason := badListText(string(value)); reason != "" {
+		if reason := BadListText(string(value)); reason != "" {
 			errs = append(errs, field.Invalid(secretPath().Child(e.ValueFrom.SecretKey), redacted, "as value of env "+clip(e.Name)+" "+reason))
 		}
 	}

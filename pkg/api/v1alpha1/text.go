@@ -34,8 +34,9 @@ func badText(s string) string {
 	return ""
 }
 
-// badListText is badText for what VIC joins into a list with others.
-func badListText(s string) string {
+// BadListText says why s would not arrive as it is in the guest when VIC joins it
+// into a list with others, or "". The text does not have s in it.
+func BadListText(s string) string {
 	if strings.Contains(s, "|") {
 		return "must not contain '|', with which VIC separates the elements of a list and for which it knows no escape"
 	}

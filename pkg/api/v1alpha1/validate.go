@@ -192,15 +192,15 @@ func between[T int32 | int64](value *T, low, high T, path *field.Path) field.Err
 
 func validateStopAndStart(spec *ProviderSpec) field.ErrorList {
 	var errs field.ErrorList
-	if spec.StopSignal != "" && !slices.Contains(stopSignals(), signalName(spec.StopSignal)) {
-		errs = append(errs, field.NotSupported(field.NewPath("stopSignal"), clip(spec.StopSignal), stopSignals()))
+	if spec.StopSignal != "" && !slices.Contains(StopSignals(), signalName(spec.StopSignal)) {
+		errs = append(errs, field.NotSupported(field.NewPath("stopSignal"), clip(spec.StopSignal), StopSignals()))
 	}
 	errs = append(errs, between(spec.StopGracePeriodSeconds, 0, MaxStopGracePeriodSeconds, field.NewPath("stopGracePeriodSeconds"))...)
 	return append(errs, between(spec.StartTimeoutSeconds, MinStartTimeoutSeconds, MaxStartTimeoutSeconds, field.NewPath("startTimeoutSeconds"))...)
 }
 
-// stopSignals are the names that VIC's guest can send (lib/tether/msgs/messages.go:61-76).
-func stopSignals() []string {
+// StopSignals are the names that VIC's guest can send, sorted (lib/tether/msgs/messages.go:61-76).
+func StopSignals() []string {
 	return []string{"ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2"}
 }
 

@@ -79,7 +79,7 @@ func badTagKey(key string) string {
 	case len(key) > MaxTagKeyBytes:
 		return fmt.Sprintf("may not be more than %d bytes", MaxTagKeyBytes)
 	case strings.Contains(key, "|"):
-		return badListText(key)
+		return BadListText(key)
 	default:
 		return badName(key)
 	}

@@ -68,7 +68,7 @@ func validateList(list []string, path *field.Path) field.ErrorList {
 		errs = append(errs, field.TooMany(path, len(list), MaxListElements))
 	}
 	for i, s := range list {
-		if reason := badListText(s); reason != "" {
+		if reason := BadListText(s); reason != "" {
 			errs = append(errs, field.Invalid(path.Index(i), clip(s), reason))
 		}
 	}
@@ -105,7 +105,7 @@ func validateEnv(env []EnvVar, path *field.Path) field.ErrorList {
 			errs = append(errs, field.Forbidden(at.Child("valueFrom"), "only one of value and valueFrom may be given"))
 		}
 		if e.Value != nil {
-			if reason := badListText(*e.Value); reason != "" {
+			if reason := BadListText(*e.Value); reason != "" {
 				errs = append(errs, field.Invalid(at.Child("value"), omitted, "of "+clip(e.Name)+" "+reason))
 			}
 		}
