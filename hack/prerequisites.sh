@@ -18,7 +18,8 @@ needed=(
   "unshare util-linux"   # the integration framework runs in namespaces of its own
   "ps procps"            # the integration framework looks for processes
   "e2fsck e2fsprogs"     # the tests of pkg/image/ext4 let others judge its disks,
-  "qemu-img qemu-utils"  # those of pkg/image/vmdk as well
+  "qemu-img qemu-utils"  # those of pkg/image/vmdk as well,
+  "qemu-system-x86_64 qemu-system-x86" # and those of test/boot boot them
 )
 
 PATH=$PATH:/usr/sbin:/sbin # where users other than root do not look

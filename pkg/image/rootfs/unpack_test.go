@@ -161,7 +161,7 @@ func TestBlobsThatAreNotWhatTheyShouldBeAreRefused(t *testing.T) {
 				return io.NopCloser(io.MultiReader(bytes.NewReader(z[:len(z)/2]), read(func([]byte) (int, error) { return 0, broken }))), nil
 			}}, errdefs.Unavailable, "connection reset",
 		},
-		"a bomb": {blob(id, gzipped(make([]byte, 64<<20))), errdefs.ResourceExhausted, "more than 16777216 bytes"},
+		"a bomb": {blob(id, gzipped(make([]byte, 16<<20))), errdefs.ResourceExhausted, "more than 16777216 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -242,9 +242,9 @@ func TestABlobThatHangsEndsWithTheContext(t *testing.T) {
 
 func TestZeroesTakeNoRoom(t *testing.T) {
 	t.Parallel()
-	data := append(noise(10_000), make([]byte, 64<<20)...)
+	data := append(noise(10_000), make([]byte, 16<<20)...)
 	data = append(data, noise(10_000)...)
-	data = append(data, make([]byte, 64<<20)...)
+	data = append(data, make([]byte, 16<<20)...)
 	dir := t.TempDir()
 	u, err := rootfs.Unpack(t.Context(), dir, []rootfs.Blob{blob(diffID(data), gzipped(data))}, rootfs.Options{})
 	if err != nil {
