@@ -56,7 +56,7 @@ func (d *demo) play(ctx context.Context) error {
 		{"Start a Kubernetes control plane on loopback", d.startCluster},
 		{"Start a simulated vCenter with a Virtual Container Host", d.startVCenter},
 		{"Start MCM and this provider with the rights of the manifests in kubernetes/", d.startControllers},
-		{"Apply the samples: a Machine, a MachineSet and a MachineDeployment", d.apply},
+		{"Apply the samples: a Machine, a MachineSet and a MachineDeployment, all of one OCI image", d.apply},
 		{"Look at what they have become", d.look},
 		{"Scale the MachineDeployment up", d.scaleUp},
 	}
@@ -113,7 +113,7 @@ func (d *demo) startVCenter(ctx context.Context) error {
 	}
 	d.stack, err = stack.Start(ctx, stack.Options{
 		Programs: d.programs, Cluster: d.cluster, Dir: dir, Namespace: namespace, Join: true, NoControllers: true, Sidecar: d.sidecar,
-		VCHSimArgs: []string{"--vms=20"},
+		Image: true, VCHSimArgs: []string{"--vms=20"},
 	})
 	if err != nil {
 		return err
@@ -124,6 +124,7 @@ func (d *demo) startVCenter(ctx context.Context) error {
 		return err
 	}
 	d.say("vCenter is %s; its datacenter %s holds the VCH %s and %d VMs, none of them ours", vcenter.URL, vcenter.Datacenter, vcenter.VCH, len(d.before.VMs))
+	d.say("the image registry beside it has %s, which the machines will run", vcenter.Image)
 	return d.writeSamples()
 }
 
@@ -132,6 +133,10 @@ func (d *demo) writeSamples() error {
 	var err error
 	if d.samples, err = d.stack.Samples(); err != nil {
 		return err
+	}
+	spec, _, err := unstructured.NestedMap(d.samples["MachineClass"].Object, "providerSpec")
+	if err != nil || spec["image"] != d.stack.VCenter().Image {
+		return errors.Join(fmt.Errorf("the sample of a class has the image %v", spec["image"]), err)
 	}
 	for kind, sample := range d.samples {
 		content, err := yaml.Marshal(sample.Object)
@@ -175,6 +180,11 @@ func (d *demo) look(ctx context.Context) error {
 		return err
 	}
 	if err := d.listMachines(ctx); err != nil {
+		return err
+	}
+	d.say("")
+	d.say("The root disks are children of one image disk, which was made when the first machine came:")
+	if err := d.listImages(ctx); err != nil {
 		return err
 	}
 	name := d.samples["Machine"].GetName()
@@ -239,15 +249,17 @@ func (d *demo) remove(ctx context.Context) error {
 		return err
 	}
 	vcenter := d.stack.VCenter()
-	after, err := vcenter.Inventory(ctx)
+	inventory, err := vcenter.Inventory(ctx)
 	if err != nil {
 		return err
 	}
+	after := inventory.WithoutImageDisks()
 	if err := d.before.Equal(after); err != nil {
 		return fmt.Errorf("the vCenter is not as it was before: %w", err)
 	}
 	d.say("what is listed still belongs to others; the vCenter holds the same %d VMs and %d files and directories as before", len(after.VMs), len(after.Files))
-	return nil
+	d.say("and, for the next machines, the image disk; `vchctl image rm` and `vchctl image prune` remove it when no VM has it any more:")
+	return d.listImages(ctx)
 }
 
 func (d *demo) kubectl(ctx context.Context, args ...string) error {
@@ -257,6 +269,10 @@ func (d *demo) kubectl(ctx context.Context, args ...string) error {
 
 func (d *demo) listMachines(ctx context.Context) error {
 	return d.vchctl(ctx, 0, "machines", "ls", "--provider-spec="+sampleFile("MachineClass"))
+}
+
+func (d *demo) listImages(ctx context.Context) error {
+	return d.vchctl(ctx, 0, "image", "ls", "--provider-spec="+sampleFile("MachineClass"))
 }
 
 func (d *demo) vchctl(ctx context.Context, lines int, args ...string) error {

@@ -4,6 +4,7 @@
 package manifests_test
 
 import (
+	"encoding/json"
 	"maps"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/registry"
 )
 
 // data is the Secret's data as the API server would store it.
@@ -57,6 +59,26 @@ func TestClassAndSecretAreValid(t *testing.T) {
 		if !strings.Contains(string(data(secret)[v1alpha1.SecretUserData]), placeholder) {
 			t.Errorf("userData lacks %s", placeholder)
 		}
+	}
+}
+
+func TestTheImageOfTheClassCanBePulledWithTheSecret(t *testing.T) {
+	samples := load(t, "samples")
+	class, secret := one[*mcmv1alpha1.MachineClass](t, samples), one[*corev1.Secret](t, samples)
+	spec, err := v1alpha1.Load(class.ProviderSpec.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := registry.ParseReference(spec.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var docker struct{ Auths map[string]map[string]string }
+	if err := json.Unmarshal(data(secret)[v1alpha1.SecretDockerConfig], &docker); err != nil {
+		t.Fatal(err)
+	}
+	if entry := docker.Auths[image.Registry]; entry["username"] == "" || entry["password"] == "" {
+		t.Errorf("the Secret has no credentials for %s", image.Registry)
 	}
 }
 

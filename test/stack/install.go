@@ -163,7 +163,8 @@ func (s *Stack) completeSecret(object *unstructured.Unstructured) error {
 	return unstructured.SetNestedStringMap(object.Object, data, "stringData")
 }
 
-// completeClass puts in the names of the simulated VCH.
+// completeClass puts in the names of the simulated VCH, and what it has as a root
+// disk: with Options.Image its node image, else a disk that was prepared by hand.
 func (s *Stack) completeClass(object *unstructured.Unstructured) error {
 	// A copy: the object is the caller's to change.
 	encoded, err := json.Marshal(s.vcenter.ProviderSpec)
@@ -174,7 +175,15 @@ func (s *Stack) completeClass(object *unstructured.Unstructured) error {
 	if err := json.Unmarshal(encoded, &spec); err != nil {
 		return fmt.Errorf("decode the provider spec: %w", err)
 	}
-	for _, field := range []string{"vch", "tags", "rootDisk", "networks"} {
+	if s.options.Image {
+		delete(spec, "rootDisk") // the sample's, which has a size
+	} else {
+		unstructured.RemoveNestedField(object.Object, "providerSpec", "image")
+	}
+	for _, field := range []string{"vch", "tags", "image", "registries", "rootDisk", "networks"} {
+		if spec[field] == nil {
+			continue
+		}
 		if err := unstructured.SetNestedField(object.Object, spec[field], "providerSpec", field); err != nil {
 			return err
 		}

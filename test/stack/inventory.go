@@ -7,8 +7,10 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/google/go-cmp/cmp"
@@ -229,6 +231,31 @@ func addFiles(files map[string]int64, store string, folders []types.HostDatastor
 			files[at(file.Path)] = file.FileSize
 		}
 	}
+}
+
+// ImageDisks returns the files and directories of the store of image disks, which
+// stay when the machines go.
+func (i *Inventory) ImageDisks() []string {
+	var found []string
+	for file := range i.Files {
+		if strings.Contains(file, "/"+imageStore+"/") {
+			found = append(found, file)
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// imageStore is the directory of image disks below a VCH's image store.
+const imageStore = "mcm-images"
+
+// WithoutImageDisks is the inventory without the store of image disks.
+func (i *Inventory) WithoutImageDisks() *Inventory {
+	rest := &Inventory{VMs: i.VMs, Files: maps.Clone(i.Files)}
+	for _, file := range i.ImageDisks() {
+		delete(rest.Files, file)
+	}
+	return rest
 }
 
 // Equal is nil when nothing has come, gone or changed between two readings.

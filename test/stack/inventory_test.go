@@ -92,6 +92,21 @@ func TestWhatChangesIsSeen(t *testing.T) {
 	}
 }
 
+func TestImageDisksCanBeLeftOut(t *testing.T) {
+	t.Parallel()
+	before := &stack.Inventory{Files: map[string]int64{"[ds] vch-1/a": 1}}
+	after := &stack.Inventory{Files: map[string]int64{"[ds] vch-1/a": 1, "[ds] vch-1/mcm-images/": 0, "[ds] vch-1/mcm-images/disks/": 0, "[ds] vch-1/mcm-images-not": 2}}
+	if got := after.ImageDisks(); len(got) != 2 || got[0] != "[ds] vch-1/mcm-images/" {
+		t.Errorf("image disks: %v", got)
+	}
+	if err := before.Equal(after.WithoutImageDisks()); err == nil || !strings.Contains(err.Error(), "mcm-images-not") || strings.Contains(err.Error(), "disks") {
+		t.Error(err)
+	}
+	if len(after.Files) != 4 {
+		t.Errorf("the inventory itself has %v", after.Files)
+	}
+}
+
 // leave puts a file beside the image disk.
 func leave(t *testing.T, sim *vchsim.Sim, name string) {
 	t.Helper()

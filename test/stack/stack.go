@@ -45,6 +45,10 @@ type Options struct {
 	// OwnCredentials gives vCenter's credentials to that process and to nobody else:
 	// the Secret of the samples then has userData only.
 	OwnCredentials bool
+	// Image serves an image registry beside the vCenter: the root disks of the samples'
+	// machines are made from its node image. Otherwise they are children of a disk that
+	// was prepared by hand.
+	Image bool
 	// VCHSimArgs are further flags of the simulated vCenter.
 	VCHSimArgs []string
 	// NoControllers leaves MCM, the machine-controller and the driver out;
@@ -61,6 +65,8 @@ type VCenter struct {
 	VCH        string `json:"vch"`
 	Datacenter string `json:"datacenter"`
 	PID        int    `json:"pid"`
+	// Image is the reference of the node image, empty without a registry.
+	Image string `json:"image"`
 	// ProviderSpec and Secret are ready to use for this VCH.
 	ProviderSpec map[string]any    `json:"providerSpec"`
 	Secret       map[string]string `json:"secret"`
@@ -184,6 +190,9 @@ func (s *Stack) ReadyFile() string { return filepath.Join(s.options.Dir, "vcente
 
 func (s *Stack) startVCenter(ctx context.Context) error {
 	args := append([]string{"--listen=127.0.0.1:0", "--ready-file=" + s.ReadyFile()}, s.options.VCHSimArgs...)
+	if s.options.Image {
+		args = append(args, "--registry")
+	}
 	if s.options.Join {
 		args = append(args, "--kubeconfig="+s.options.Cluster.AdminKubeconfig(), "--kubemark="+s.options.Programs.Tool("kubemark"))
 	}

@@ -12,8 +12,10 @@
 //     whole configuration, bootstrap ISO, image store, volume stores, container
 //     networks), an image disk, and plenty of VMs that are not ours.
 //   - A guest: after power-on it plays the tether (VIC's init): it checks the
-//     VM's devices and keys as far as the real one would, takes addresses, writes
-//     started, obeys kill and group-kill, and powers off.
+//     VM's devices and keys as far as the real one would, looks for the process's
+//     user, program and directory in the file system on its root disk, takes
+//     addresses, writes started, obeys kill and group-kill, and powers off.
+//   - An image registry beside vCenter, if wanted, with the image of a node.
 //   - vCenter's manners that vcsim lacks: changeVersion, Destroy that follows the
 //     disk chain and leaves foreign files, names unique per folder, no leftovers of
 //     a failed create, guest operations without a container runtime, sessions
@@ -36,11 +38,18 @@
 //
 // # What it does not do
 //
-// It keeps no state across runs, moves no disk contents, models no ESXi host
-// failures (inject faults instead), checks no privileges, and does not simulate
+// It keeps no state across runs, executes nothing that is on a disk, models no ESXi
+// host failures (inject faults instead), checks no privileges, and does not simulate
 // time: a guest's delays are real. A joiner is kubemark's kubelet, with what that
 // cannot be told: it listens on all addresses (on ports that were free a moment
 // before), and its node's provider id is kubemark://<machine>, for good.
+//
+// # Disks
+//
+// Files and disks have the contents that came through /folder or NFC. A child disk
+// has none of its own: what a guest sees is its last parent, and a parent that is
+// empty or all zero, as ImageDisk is, counts as one that holds what the machine
+// needs.
 //
 // # userData
 //
