@@ -30,12 +30,12 @@ func (f *Files) Read(ctx context.Context, p string, limit int64) ([]byte, error)
 	}
 	watched, quiet := f.watch(ctx)
 	defer quiet.stop()
-	res, err := f.send(watched, http.MethodGet, p, nil)
+	res, err := f.send(watched, http.MethodGet, p)
 	if err != nil {
-		return nil, f.failed(ctx, watched, err, "read %s", p)
+		return nil, f.failed(ctx, watched, err, "read %s", f.Path(p))
 	}
 	defer func() { _ = res.Body.Close() }()
-	if err := f.refused(res, "read %s", p); err != nil {
+	if err := refused(res, "read "+f.Path(p)); err != nil {
 		return nil, err
 	}
 	if res.ContentLength > limit {
@@ -44,7 +44,7 @@ func (f *Files) Read(ctx context.Context, p string, limit int64) ([]byte, error)
 	content, err := io.ReadAll(io.LimitReader(&noticed{res.Body, quiet}, limit+1))
 	switch {
 	case err != nil:
-		return nil, f.failed(ctx, watched, err, "read %s", p)
+		return nil, f.failed(ctx, watched, err, "read %s", f.Path(p))
 	case int64(len(content)) > limit:
 		return nil, f.tooLarge(p, limit)
 	}
@@ -58,12 +58,12 @@ func (f *Files) Size(ctx context.Context, p string) (int64, error) {
 	}
 	watched, quiet := f.watch(ctx)
 	defer quiet.stop()
-	res, err := f.send(watched, http.MethodHead, p, nil)
+	res, err := f.send(watched, http.MethodHead, p)
 	if err != nil {
-		return 0, f.failed(ctx, watched, err, "look at %s", p)
+		return 0, f.failed(ctx, watched, err, "look at %s", f.Path(p))
 	}
 	defer func() { _ = res.Body.Close() }()
-	if err := f.refused(res, "look at %s", p); err != nil {
+	if err := refused(res, "look at "+f.Path(p)); err != nil {
 		return 0, err
 	}
 	if res.ContentLength < 0 {
@@ -75,7 +75,8 @@ func (f *Files) Size(ctx context.Context, p string) (int64, error) {
 // Write makes or replaces a file from the first size bytes of r, in one request.
 // Its directory must exist (NotFound, where vCenter tells). progress, if not nil,
 // is told how many bytes were sent, often and never at the same time; it starts
-// anew when the request has to be repeated. r is not used any more after Write.
+// anew when the request has to be repeated. r is read from front to back by one
+// goroutine at a time, and not used any more after Write.
 //
 // Whoever reads the file meanwhile may find a part of it, and after an error it may
 // be there in part or whole: the answer of a write that succeeded can be lost.
@@ -83,42 +84,65 @@ func (f *Files) Write(ctx context.Context, p string, r io.ReaderAt, size int64, 
 	if err := f.check(p); err != nil {
 		return err
 	}
+	to := Address{Method: http.MethodPut, URL: f.url(p), ContentType: "application/octet-stream"}
+	return f.Upload(ctx, "write "+f.Path(p), to, r, size, progress)
+}
+
+// Address is where a content goes that belongs to no path.
+type Address struct {
+	// Method and URL are those of the request.
+	Method, URL string
+	// ContentType is what the content is.
+	ContentType string
+	// Client sends the request. Default: the session's own, which renews it.
+	Client *http.Client
+}
+
+// Upload sends content to an address that vCenter gave out, such as that of a disk
+// that is imported; what names that in errors. Otherwise it is Write.
+func (f *Files) Upload(ctx context.Context, what string, to Address, r io.ReaderAt, size int64, progress func(done int64)) error {
 	if size < 0 {
-		return errdefs.New(errdefs.InvalidArgument, "write %s: size %d is negative", f.Path(p), size)
+		return errdefs.New(errdefs.InvalidArgument, "%s: size %d is negative", what, size)
 	}
 	watched, quiet := f.watch(ctx)
 	defer quiet.stop()
+	req, err := http.NewRequestWithContext(watched, to.Method, to.URL, nil)
+	if err != nil {
+		return errdefs.Wrap(errdefs.InvalidArgument, err, "%s: its address", what)
+	}
+	req.Header.Set("Content-Type", to.ContentType)
 	content := &upload{from: r, size: size, quiet: quiet, progress: progress}
-	res, err := f.send(watched, http.MethodPut, p, content)
+	content.attach(req)
+	do := f.o.Client.Do
+	if to.Client != nil {
+		do = to.Client.Do
+	}
+	res, err := do(req)
 	sent, broken := content.end()
 	switch {
 	case broken != nil:
 		if err == nil {
 			_ = res.Body.Close()
 		}
-		return errdefs.Wrap(sourceKind(broken), broken, "write %s: its content could not be read at %d of %d bytes", f.Path(p), sent, size)
+		return errdefs.Wrap(sourceKind(broken), broken, "%s: its content could not be read at %d of %d bytes", what, sent, size)
 	case err != nil:
-		return f.failed(ctx, watched, err, "write %s, %d of %d bytes sent", p, sent, size)
+		return f.failed(ctx, watched, err, "%s, %d of %d bytes sent", what, sent, size)
 	}
 	defer func() { _ = res.Body.Close() }()
-	if err := f.refused(res, "write %s", p); err != nil {
+	if err := refused(res, what); err != nil {
 		return err
 	}
 	if sent != size {
-		return errdefs.New(errdefs.Unavailable, "write %s: vCenter answered %s after %d of %d bytes", f.Path(p), res.Status, sent, size)
+		return errdefs.New(errdefs.Unavailable, "%s: the answer %s came after %d of %d bytes", what, res.Status, sent, size)
 	}
 	return nil
 }
 
-// send makes a request of a file. content is nil for none.
-func (f *Files) send(ctx context.Context, method, p string, content *upload) (*http.Response, error) {
+// send makes a request of a file.
+func (f *Files) send(ctx context.Context, method, p string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, f.url(p), nil)
 	if err != nil {
 		return nil, errdefs.Wrap(errdefs.InvalidArgument, err, "address of %s", f.Path(p))
-	}
-	if content != nil {
-		req.Header.Set("Content-Type", "application/octet-stream")
-		content.attach(req)
 	}
 	return f.o.Client.Do(req)
 }
@@ -138,8 +162,7 @@ func (f *Files) url(p string) string {
 }
 
 // failed gives the error of a request that had no answer its kind.
-func (f *Files) failed(ctx, watched context.Context, err error, format, p string, args ...any) error {
-	args = append([]any{f.Path(p)}, args...)
+func (f *Files) failed(ctx, watched context.Context, err error, format string, args ...any) error {
 	switch {
 	case ctx.Err() != nil:
 		return vcenter.Convert(ctx.Err(), format, args...)
@@ -150,7 +173,7 @@ func (f *Files) failed(ctx, watched context.Context, err error, format, p string
 }
 
 // refused gives an answer that is no success its kind.
-func (f *Files) refused(res *http.Response, format, p string) error {
+func refused(res *http.Response, what string) error {
 	switch res.StatusCode {
 	case http.StatusOK, http.StatusCreated, http.StatusNoContent:
 		return nil
@@ -159,14 +182,14 @@ func (f *Files) refused(res *http.Response, format, p string) error {
 	if err != nil {
 		answer = nil // the status says enough
 	}
-	return errdefs.Wrap(statusKind(res.StatusCode, string(answer)), statusError(res.Status), format, f.Path(p))
+	return errdefs.Wrap(statusKind(res.StatusCode, string(answer)), statusError(res.Status), "%s", what)
 }
 
 // statusError is an answer of HTTP that is no success.
 type statusError string
 
 // Error names the status.
-func (e statusError) Error() string { return "vCenter answered " + string(e) }
+func (e statusError) Error() string { return "the answer was " + string(e) }
 
 // statusKind is the table of HTTP's answers. Many of a host's own errors come
 // as 500, a full datastore among them.

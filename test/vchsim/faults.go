@@ -269,3 +269,17 @@ func failingTask(ctx *simulator.Context, entity types.ManagedObjectReference, na
 		return nil, with
 	}).Run(ctx)
 }
+
+// OnCall has f called, in its goroutine, when the next call of a method arrives,
+// before it is executed; stop forgets it. Requests of files count under the names
+// of Calls.
+func (s *Sim) OnCall(method string, f func()) (stop func()) {
+	s.counters.mu.Lock()
+	defer s.counters.mu.Unlock()
+	s.counters.method, s.counters.arrived = method, f
+	return func() {
+		s.counters.mu.Lock()
+		defer s.counters.mu.Unlock()
+		s.counters.arrived = nil
+	}
+}

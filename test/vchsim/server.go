@@ -36,16 +36,30 @@ type counters struct {
 	calls    map[string]int
 	bytesOut int64
 	bytesIn  int64
+	// arrived, if set, is called when method arrives, once.
+	method  string
+	arrived func()
 }
 
 func (c *counters) count(method string) {
+	if f := c.counted(method); f != nil {
+		f()
+	}
+}
+
+// counted counts and returns what is to be called.
+func (c *counters) counted(method string) (arrived func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.arrived != nil && c.method == method {
+		arrived, c.arrived = c.arrived, nil
+	}
 	if c.calls == nil {
 		c.calls = map[string]int{}
 	}
 	c.requests++
 	c.calls[method]++
+	return arrived
 }
 
 func (c *counters) answered(method string, header http.Header, bytesOut int) {
