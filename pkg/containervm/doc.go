@@ -5,7 +5,7 @@
 //
 // A container VM is a small VM that boots the VCH's bootstrap ISO, takes its
 // whole configuration from guestinfo keys, mounts its root disk and runs one
-// process. Plan is pure: it turns a ProviderSpec, an identity and a VCH into the
+// process. Plan is pure: it turns a ProviderSpec, an image, an identity and a VCH into the
 // complete VirtualMachineConfigSpec. Operator applies: each of its methods is
 // one step of a VM's life, may be repeated and may be cut off after any call.
 //

@@ -340,5 +340,5 @@ const (
 	SecretUserData = "userData"
 	// SecretDockerConfig is the credentials for image registries, in the form of a
 	// Kubernetes Secret of type kubernetes.io/dockerconfigjson. They are for the provider: no machine gets them.
-	SecretDockerConfig = ".dockerconfigjson"
+	SecretDockerConfig = ".dockerconfigjson" //nolint:gosec // a key, no credential
 )
