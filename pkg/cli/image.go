@@ -18,7 +18,7 @@ import (
 
 func imageCommand(opts Options) *cobra.Command {
 	return group("image", "Keep the image disks that machines are made from",
-		imageListCommand(opts), imageInspectCommand(opts), imageRemoveCommand(opts), imagePruneCommand(opts))
+		imagePullCommand(opts), imageListCommand(opts), imageInspectCommand(opts), imageRemoveCommand(opts), imagePruneCommand(opts))
 }
 
 // imageDisk is an image disk as the commands show it. The JSON names are for

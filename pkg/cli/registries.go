@@ -63,9 +63,14 @@ func (f *registryFlags) options(spec *v1alpha1.ProviderSpec, secret map[string][
 			o.Mirrors = append(o.Mirrors, registry.Mirror{Registry: m.Registry, Endpoint: m.Endpoint})
 		}
 	}
-	// Whether a mirror may speak http, the VCH has a say in.
+	// The VCH, too, has a say in which mirrors may speak http: that is asked later.
 	checked := o
-	checked.Insecure = append(slices.Clip(o.Insecure), "*")
+	checked.Mirrors = slices.Clone(o.Mirrors)
+	for i, m := range checked.Mirrors {
+		if rest, ok := strings.CutPrefix(m.Endpoint, "http://"); ok {
+			checked.Mirrors[i].Endpoint = "https://" + rest
+		}
+	}
 	return o, checked.Validate()
 }
 
