@@ -4,76 +4,79 @@
 package vchsim
 
 import (
-	"bytes"
-	"context"
-	"fmt"
 	"io"
-	"sync"
+	"net/http"
+	"net/url"
+	"strings"
 	"testing"
-
-	"github.com/vmware/govmomi"
-	"github.com/vmware/govmomi/object"
-	"github.com/vmware/govmomi/vim25/soap"
-	"github.com/vmware/govmomi/vim25/types"
 )
 
-// This is for the race detector: vcsim's own way to files is not safe.
-func TestFilesMoveWhileMachinesComeAndGo(t *testing.T) {
+// file sends a request of a file and returns status and content of the answer.
+func file(t *testing.T, client *http.Client, sim *Sim, method, path, content string, change func(*http.Request)) (int, string) {
+	t.Helper()
+	u := "https://" + sim.service.Listen.Host + folderPrefix + path + "?" + url.Values{"dcPath": {"/" + sim.Datacenter}, "dsName": {SecondDatastore}}.Encode()
+	req, err := http.NewRequestWithContext(t.Context(), method, u, strings.NewReader(content))
+	must(t, err)
+	if change != nil {
+		change(req)
+	}
+	res, err := client.Do(req)
+	must(t, err)
+	defer func() { _ = res.Body.Close() }()
+	b, err := io.ReadAll(res.Body)
+	must(t, err)
+	return res.StatusCode, string(b)
+}
+
+func TestFilesAreServedAsVCenterServesThem(t *testing.T) {
 	t.Parallel()
-	for _, vsan := range []bool{false, true} {
-		sim := start(t, Options{NoForeign: true, VSAN: vsan})
-		client := login(t, sim)
-		dc := object.NewDatacenter(client.Client, sim.places.datacenter)
-		dc.InventoryPath = "/" + sim.Datacenter
-		var all sync.WaitGroup
-		for i := range 4 {
-			spec := machineSpec(t, sim, fmt.Sprintf("m-%d", i))
-			all.Go(func() {
-				vm, err := create(t.Context(), sim, client, spec)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				devices, err := vm.Device(t.Context())
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				_ = vm.RemoveDevice(t.Context(), true, devices.SelectByType((*types.VirtualDisk)(nil))...)
-				if err := run(t.Context(), vm.Destroy); err != nil {
-					t.Error(err)
-				}
-			})
-			all.Go(func() { carry(t, client, dc, fmt.Sprintf("%s/file-%d", sim.VCHName, i)) })
+	sim := start(t, Options{NoForeign: true})
+	client := login(t, sim)
+	logged := &client.Client.Client.Client
+	stranger := &http.Client{Transport: client.Client.DefaultTransport()}
+	for _, tc := range []struct {
+		name         string
+		client       *http.Client
+		method, path string
+		change       func(*http.Request)
+		status       int
+	}{
+		{"new", logged, "PUT", "a", nil, 201},
+		{"again", logged, "PUT", "a", nil, 200},
+		{"read", logged, "GET", "a", nil, 200},
+		{"no directory", logged, "PUT", "none/a", nil, 404},
+		{"no file", logged, "GET", "b", nil, 404},
+		{"a directory", logged, "GET", "%2e", nil, 404},
+		{"a way out", logged, "GET", "%2e%2e/x", nil, 400},
+		{"no session", stranger, "GET", "a", nil, 401},
+		{"no session to write", stranger, "PUT", "a", nil, 401},
+		{"another datacenter", logged, "GET", "a", func(r *http.Request) { r.URL.RawQuery = "dcPath=x&dsName=" + SecondDatastore }, 404},
+		{"another datastore", logged, "GET", "a", func(r *http.Request) { r.URL.RawQuery = "dcPath=" + sim.Datacenter + "&dsName=x" }, 404},
+		{"a method that is not served", logged, "DELETE", "a", nil, 405},
+	} {
+		status, content := file(t, tc.client, sim, tc.method, tc.path, "content", tc.change)
+		if status != tc.status || tc.status == 200 && tc.method == "GET" && content != "content" {
+			t.Errorf("%s: %d %q, want %d", tc.name, status, content, tc.status)
 		}
-		all.Wait()
+	}
+	if n := sim.BytesReceived(); n == 0 {
+		t.Error("contents are not counted")
+	}
+	sim.ExpireSessions()
+	if status, _ := file(t, logged, sim, "GET", "a", "", nil); status != 401 {
+		t.Errorf("with a session that has expired: %d", status)
 	}
 }
 
-// carry writes a file a few times, reads it back each time, and deletes it.
-func carry(t *testing.T, client *govmomi.Client, dc *object.Datacenter, file string) {
-	t.Helper()
-	store := object.NewDatastore(client.Client, dc.Reference())
-	store.InventoryPath, store.DatacenterPath = dc.InventoryPath+"/datastore/"+Datastore, dc.InventoryPath
-	for round := range 3 {
-		content := bytes.Repeat([]byte{byte(round)}, 100_000)
-		if err := store.Upload(t.Context(), bytes.NewReader(content), file, &soap.Upload{Method: "PUT", ContentLength: int64(len(content))}); err != nil {
+func TestFaultsOfTransfersAreForRequestsOfFiles(t *testing.T) {
+	t.Parallel()
+	sim := start(t, Options{NoForeign: true})
+	for kind := range transferKinds() {
+		if err := sim.SetFault(FaultRule{Method: "CreateVM_Task", Kind: kind}); err == nil {
+			t.Errorf("%s was accepted for a method", kind)
+		}
+		if err := sim.SetFault(FaultRule{Method: "PUT /folder", Kind: kind}); err != nil {
 			t.Error(err)
-			return
 		}
-		r, _, err := store.Download(t.Context(), file, nil)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, content) {
-			t.Errorf("%s: %d bytes, %v", file, len(got), err)
-		}
-		_ = r.Close()
-	}
-	if err := run(t.Context(), func(ctx context.Context) (*object.Task, error) {
-		return object.NewFileManager(client.Client).DeleteDatastoreFile(ctx, store.Path(file), dc)
-	}); err != nil {
-		t.Error(err)
 	}
 }
