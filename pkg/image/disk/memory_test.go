@@ -99,3 +99,12 @@ func bounded(t *testing.T, work task) {
 		t.Errorf("peak %d MiB", o.Peak>>20)
 	}
 }
+
+// withoutRace skips what hack/test.sh runs without the race detector, which takes
+// memory of its own and many times as long.
+func withoutRace(t testing.TB) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("run it without -race")
+	}
+}
