@@ -16,9 +16,13 @@ import (
 const (
 	// Validity is how long an answer of a Store may be used to begin something with.
 	Validity = 30 * time.Second
-	// MinSize, MaxSize and SizeUnit bound the size of a disk, in bytes. An empty
-	// file system has a journal of 16 MiB; larger disks than 2 TiB are not made.
-	MinSize, MaxSize, SizeUnit = int64(64 << 20), int64(2 << 40), int64(1 << 20)
+	// MinSize is that of the smallest disk, in bytes: an empty file system has a
+	// journal of 16 MiB.
+	MinSize = int64(64 << 20)
+	// MaxSize is that of the largest disk.
+	MaxSize = int64(2 << 40)
+	// SizeUnit is what sizes are multiples of.
+	SizeUnit = int64(1 << 20)
 )
 
 // Key identifies an image disk by what is on it and how large it is.
@@ -172,7 +176,7 @@ type Content interface {
 }
 
 // Store keeps image disks. See the package comment for what holds for all methods.
-type Store interface {
+type Store interface { //nolint:interfacebloat // a smaller one would be half a store
 	// String names the store, for people and as a key: two stores of one process
 	// have the same only if they are the same place.
 	String() string

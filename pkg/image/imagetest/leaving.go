@@ -229,7 +229,7 @@ func walkVerify(f *fixture, fault Fault) {
 		f.clean()
 		f.wantNoFiles("in the end")
 	})
-	f.walk(fault, func(_ int, s image.Store, struck func() bool) {
+	f.walk(fault, func(_ int, s image.Store, _ func() bool) {
 		f.h.Lose(f.ensure(f.h.Store(), key, name).Path)
 		_, err := s.Verify(f.Context(), key)
 		f.wantError("verify of files that vanished", err, errdefs.NotFound, errdefs.Unavailable)

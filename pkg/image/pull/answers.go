@@ -47,14 +47,15 @@ func newAnswers(c clock.PassiveClock) *answers {
 // get returns a disk from memory, or from ask.
 func (a *answers) get(ctx context.Context, key answerKey, ask func() (*image.Disk, error)) (*image.Disk, error) {
 	for {
-		a.mu.Lock()
-		e, ok := a.entries[key]
-		now, forgotten := a.clock.Now(), a.forgotten
-		a.mu.Unlock()
-		if ok && now.Before(e.until) {
-			return copyOf(e.disk), nil
+		known, now, forgotten := a.remembered(key)
+		if known != nil {
+			return known, nil
 		}
 		ch := a.group.DoChan(key.flight(forgotten), func() (any, error) {
+			// The question before may have been answered this very moment.
+			if known, _, _ := a.remembered(key); known != nil {
+				return asked{disk: known}, nil
+			}
 			disk, err := ask()
 			if err == nil {
 				a.put(key, disk, now, forgotten)
@@ -108,11 +109,16 @@ func (a *answers) put(key answerKey, disk *image.Disk, asked time.Time, forgotte
 	a.entries[key] = answer{disk: copyOf(disk), until: asked.Add(image.Validity)}
 }
 
-// generation is what put wants to know, taken before the question.
-func (a *answers) generation() (now time.Time, forgotten int) {
+// remembered returns the disk of an answer that is still valid, or nil, and what put
+// wants to know from before a question.
+func (a *answers) remembered(key answerKey) (known *image.Disk, now time.Time, forgotten int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.clock.Now(), a.forgotten
+	now = a.clock.Now()
+	if e, ok := a.entries[key]; ok && now.Before(e.until) {
+		known = copyOf(e.disk)
+	}
+	return known, now, a.forgotten
 }
 
 // last is the disk of the last answer, also when that is no longer valid.

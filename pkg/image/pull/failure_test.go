@@ -156,6 +156,7 @@ func TestAFailureThatNobodyWaitedForIsToldToTheNextOne(t *testing.T) {
 		t.Errorf("%d sources were called before the failure was told", n)
 	}
 	w.place.Fill(false)
+	w.clock.Step(15 * time.Second)
 	close(fail)
 	w.ready(w.request(ref, ""))
 }

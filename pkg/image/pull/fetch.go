@@ -111,7 +111,7 @@ func (p *Puller) fetch(ctx context.Context, t *target, report image.Report, o *O
 	if err != nil {
 		return nil, false, err
 	}
-	now, forgotten := p.answers.generation()
+	_, now, forgotten := p.answers.remembered(t.answer())
 	p.answers.put(t.answer(), disk, now, forgotten)
 	return disk, false, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 )
@@ -27,38 +28,28 @@ type job struct {
 
 func (j *job) running() bool { return j.ended.IsZero() }
 
-// running returns the pull of a request that is under way, or nil.
-func (p *Puller) running(t *target) (*job, error) {
+// join returns the pull of a request, which the caller must await: the one under
+// way; and if it may begin one, one whose end still counts, or a new one. It returns
+// the disk instead if that has just been made.
+func (p *Puller) join(ctx context.Context, t *target, begin bool) (*job, *image.Disk, error) {
 	key, err := t.job()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, t.ends()
-	}
-	if j := p.jobs[key]; j != nil && j.running() {
-		return j, nil
-	}
-	return nil, nil
-}
-
-// join returns the pull of a request: the one under way, one whose end still counts,
-// or a new one. The caller must await it.
-func (p *Puller) join(ctx context.Context, t *target) (*job, error) {
-	key, err := t.job()
-	if err != nil {
-		return nil, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return nil, t.ends()
+		return nil, nil, t.ends()
 	}
 	p.drop()
 	j := p.jobs[key]
+	if t.Policy == v1alpha1.PullNever || !begin && (j == nil || !j.running()) {
+		return nil, nil, nil
+	}
 	if j == nil {
+		if known, _, _ := p.answers.remembered(t.answer()); known != nil && !key.always {
+			return nil, known, nil
+		}
 		j = &job{done: make(chan struct{}), progress: image.Progress{Stage: image.Resolving}}
 		p.jobs[key] = j
 		p.work.Add(1)
@@ -66,7 +57,7 @@ func (p *Puller) join(ctx context.Context, t *target) (*job, error) {
 		go p.run(context.WithoutCancel(ctx), t, key, j)
 	}
 	j.waiting++
-	return j, nil
+	return j, nil, nil
 }
 
 // drop forgets pulls whose end no longer counts. The Puller must be locked.

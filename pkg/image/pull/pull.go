@@ -178,29 +178,31 @@ func (p *Puller) Ready(ctx context.Context, req Request) (*image.Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	j, err := p.running(t)
-	if err != nil {
-		return nil, err
-	}
-	if t.Policy == v1alpha1.PullNever || t.Policy == v1alpha1.PullIfNotPresent && j == nil {
-		found, err := p.lookup(ctx, t)
-		if err == nil {
-			return found, nil
-		}
-		if !errdefs.Is(err, errdefs.NotFound) {
+	// With PullAlways the store is asked after the registry.
+	j, known, err := p.join(ctx, t, t.Policy == v1alpha1.PullAlways)
+	if err == nil && j == nil {
+		known, err = p.lookup(ctx, t)
+		switch {
+		case err != nil && !errdefs.Is(err, errdefs.NotFound):
 			return nil, t.fail(err)
+		case err != nil && t.Policy == v1alpha1.PullNever:
+			return nil, t.missing()
+		case err != nil:
+			j, known, err = p.join(ctx, t, true)
 		}
 	}
-	if t.Policy == v1alpha1.PullNever {
-		size := sizeText(t.Size)
-		return nil, errdefs.New(errdefs.FailedPrecondition,
-			"image %s: %s has no disk of it with %s, and imagePullPolicy is Never: fetch it with vchctl image pull --size %s %s, or choose another policy",
-			t.Reference, t.Store, size, size, t.Reference)
-	}
-	if j, err = p.join(ctx, t); err != nil {
-		return nil, err
+	if err != nil || known != nil {
+		return known, err
 	}
 	return p.await(ctx, t, j)
+}
+
+// missing is the error of a disk that must be there and is not.
+func (t *target) missing() error {
+	size := sizeText(t.Size)
+	return errdefs.New(errdefs.FailedPrecondition,
+		"image %s: %s has no disk of it with %s, and imagePullPolicy is Never: fetch it with vchctl image pull --size %s %s, or choose another policy",
+		t.Reference, t.Store, size, size, t.Reference)
 }
 
 // sizeText writes a size as Kubernetes does.
