@@ -115,9 +115,9 @@ func (r *Registry) CA() []byte { return r.ca }
 
 // DockerConfig is a .dockerconfigjson with which clients may pull.
 func (r *Registry) DockerConfig() []byte {
-	raw, err := json.Marshal(map[string]any{"auths": map[string]any{
-		r.host: map[string]string{"username": r.options.Username, "password": r.options.Password},
-	}})
+	raw, err := json.Marshal(map[string]map[string]map[string]string{
+		"auths": {r.host: {"username": r.options.Username, "password": r.options.Password}},
+	})
 	if err != nil {
 		return nil // strings can always be encoded
 	}
@@ -223,7 +223,7 @@ func (r *Registry) storeManifest(repository, tag string, m manifest) error {
 		if name == "" {
 			continue
 		}
-		request := httptest.NewRequest(http.MethodPut, "http://registry/v2/"+repository+"/manifests/"+name, bytes.NewReader(raw))
+		request := httptest.NewRequestWithContext(context.Background(), http.MethodPut, "http://registry/v2/"+repository+"/manifests/"+name, bytes.NewReader(raw))
 		request.Header.Set("Content-Type", string(mediaType))
 		answer := httptest.NewRecorder()
 		r.content.ServeHTTP(answer, request)
@@ -262,5 +262,5 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	// Who does not read the answer is gone.
-	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": code, "message": message}}})
+	_ = json.NewEncoder(w).Encode(map[string][]map[string]string{"errors": {{"code": code, "message": message}}})
 }

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -251,7 +252,7 @@ func TestWhatIsStalledGoesOnWhenTheFaultIsRemoved(t *testing.T) {
 		t.Errorf("%d bytes were sent before it was removed", got)
 	}
 	remove()
-	if rest, err := io.ReadAll(answer.Body); err != nil || !bytes.Equal(append(begin, rest...), content) {
+	if rest, err := io.ReadAll(answer.Body); err != nil || !bytes.Equal(slices.Concat(begin, rest), content) {
 		t.Errorf("then came %d bytes, %v", len(rest), err)
 	}
 }
