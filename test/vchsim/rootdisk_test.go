@@ -19,7 +19,10 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	imagedisk "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/disk"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/ext4"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/registry"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vmdk"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/images"
 )
@@ -107,9 +110,9 @@ func TestADiskWithoutTheRightFileSystemDoesNotBoot(t *testing.T) {
 	for name, c := range map[string]struct{ disk, want string }{
 		"another label": {putDisk(t, sim, "b", "data", someImage()...), `that of the root disk is "data"`},
 		"junk": {func() string {
-			disk := putDisk(t, sim, "c", containerLabel)
-			must(t, os.WriteFile(sim.localPath(flatFile(disk)), bytes.Repeat([]byte("junk"), 10_000), 0o600))
-			return disk
+			file := putDisk(t, sim, "c", containerLabel)
+			must(t, os.WriteFile(sim.localPath(flatFile(file)), bytes.Repeat([]byte("junk"), 10_000), 0o600))
+			return file
 		}(), "no file system"},
 	} {
 		m := typical(t, sim)
@@ -147,11 +150,11 @@ func TestAMachineSaysWhyItsImageDoesNotStart(t *testing.T) {
 	t.Parallel()
 	sim := start(t, Options{NoForeign: true})
 	client := login(t, sim)
-	disk := putDisk(t, sim, "a", containerLabel, someImage()...)
+	file := putDisk(t, sim, "a", containerLabel, someImage()...)
 	spec := machineSpec(t, sim, "a")
 	for _, d := range spec.DeviceChange {
 		if d, ok := d.GetVirtualDeviceConfigSpec().Device.(*types.VirtualDisk); ok {
-			d.Backing.(*types.VirtualDiskFlatVer2BackingInfo).Parent.FileName = disk
+			d.Backing.(*types.VirtualDiskFlatVer2BackingInfo).Parent.FileName = file
 		}
 	}
 	vm, err := create(t.Context(), sim, client, spec)
@@ -160,6 +163,43 @@ func TestAMachineSaysWhyItsImageDoesNotStart(t *testing.T) {
 	is := until(t, vm, isOff, sim)
 	if want := "stat /bin/sh: no such file or directory"; is.Started != want || sim.GuestReports()[is.Name] != want {
 		t.Errorf("it started %q, and reports %v", is.Started, sim.GuestReports())
+	}
+}
+
+func TestTheNodeImageIsARootDiskThatGuestsTake(t *testing.T) {
+	t.Parallel()
+	sim := start(t, Options{NoForeign: true, Registry: &images.Options{}})
+	ref, err := registry.ParseReference(sim.NodeImage())
+	must(t, err)
+	img, err := registry.Resolve(t.Context(), ref, registry.Options{Insecure: []string{sim.Registry().Host()}})
+	must(t, err)
+	defer img.Close()
+	const size = 64 << 20
+	content, err := imagedisk.Source(img, imagedisk.Options{Dir: t.TempDir()})(t.Context(), image.Key{Digest: img.Digest, Size: size}, nil)
+	must(t, err)
+	defer content.Close()
+	raw, used := content.Raw()
+	text, err := vmdk.Descriptor(vmdk.Flat{Capacity: size, Extent: "a-flat.vmdk", Identity: content.Identity()})
+	must(t, err)
+	file, err := sim.putFile("["+Datastore+"] images/a.vmdk", string(text))
+	must(t, err)
+	must(t, writeSparse(sim.localPath(flatFile(file)), raw, used))
+
+	m := typical(t, sim)
+	m.root = sim.disks.load(sim.localPath(file))
+	config := content.Description().Config
+	id := m.keys[commonID]
+	m.keys[sessionKey(id, "cmd/Path")], m.keys[sessionKey(id, "cmd/Dir")] = config.Entrypoint[0], config.WorkingDir
+	m.keys[sessionKey(id, "User")], m.keys[sessionKey(id, "cmd/Env~")] = config.User, strings.Join(config.Env, "|")
+	m.keys[sessionKey(id, "cmd/Env")] = fmt.Sprint(len(config.Env) - 1)
+	if v := m.boot(); m.root == nil || v.fate != runs {
+		t.Errorf("fate %d, %q", v.fate, v.why)
+	}
+	for _, needed := range []string{"sh", "base64", "chmod", "mkdir", "rm", "k3s"} {
+		m.keys[sessionKey(id, "cmd/Path")] = needed
+		if v := m.boot(); v.fate != runs {
+			t.Errorf("%s: fate %d, %q", needed, v.fate, v.why)
+		}
 	}
 }
 
