@@ -21,6 +21,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/registry"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
@@ -204,11 +205,12 @@ func (d *doctor) checkRootDisk(ctx context.Context, f files) {
 		return
 	}
 	if d.spec.Image != "" {
-		where, err := d.findImage(ctx, f)
+		where, disk, err := d.findImage(ctx, f)
 		if err != nil {
 			d.fail(checkRootDisk, err)
 			return
 		}
+		d.image = disk
 		d.ok(checkRootDisk, "%s", where)
 		return
 	}
@@ -220,39 +222,44 @@ func (d *doctor) checkRootDisk(ctx context.Context, f files) {
 	d.ok(checkRootDisk, "%s", vmdk)
 }
 
-// findImage says where the ProviderSpec's image is: on the datastore, or in a
-// registry that answers.
-func (d *doctor) findImage(ctx context.Context, f files) (where string, err error) {
+// findImage finds the ProviderSpec's image on the datastore, or in a registry that
+// answers, and says where it is.
+func (d *doctor) findImage(ctx context.Context, f files) (where string, disk *image.Disk, err error) {
 	ref, err := registry.ParseReference(d.spec.Image)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	store, err := imageStoreOf(d.opts, f.client, f.host)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	disk, err := store.Lookup(ctx, ref.String(), d.spec.RootDiskBytes())
+	disk, err = store.Lookup(ctx, ref.String(), d.spec.RootDiskBytes())
 	switch {
 	case err == nil && d.spec.ImagePullPolicy != v1alpha1.PullAlways:
-		return ref.String() + " is " + disk.Path, nil
+		return ref.String() + " is " + disk.Path, disk, nil
 	case err != nil && !errdefs.Is(err, errdefs.NotFound):
-		return "", err
+		return "", nil, err
 	case err != nil && d.spec.ImagePullPolicy == v1alpha1.PullNever:
-		return "", errdefs.Wrap(errdefs.FailedPrecondition, err, "the registry is not asked, by imagePullPolicy %s: make the disk with vchctl image pull", v1alpha1.PullNever)
+		return "", nil, errdefs.Wrap(errdefs.FailedPrecondition, err, "imagePullPolicy is %s; make the disk with vchctl image pull", v1alpha1.PullNever)
 	}
 	options, err := (&registryFlags{}).options(d.spec, d.secret)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	img, err := registry.Resolve(ctx, ref, withRulesOf(f.host, options))
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer img.Close()
 	if disk != nil && disk.Digest == img.Digest {
-		return ref.String() + " is " + disk.Path + ", as in the registry", nil
+		return ref.String() + " is " + disk.Path, disk, nil
 	}
-	return ref.String() + " is in the registry: the first machine waits until " + bytesText(img.Size()) + " are pulled, or make the disk with vchctl image pull", nil
+	// What a machine of it would be can be told without the disk.
+	planned := &image.Disk{
+		Key: image.Key{Digest: img.Digest, Size: d.spec.RootDiskBytes()}, Path: f.host.ImageStore.String() + "/image.vmdk",
+		Description: image.Description{ConfigDigest: img.ConfigDigest, Config: image.Config(img.Config)},
+	}
+	return ref.String() + " is in the registry, and not on the datastore: the first machine pulls " + bytesText(img.Size()) + ", or vchctl image pull does before", planned, nil
 }
 
 // checkMachine plans a machine, which finds what does not fit together. Nothing
@@ -264,6 +271,10 @@ func (d *doctor) checkMachine(host *vch.Config) {
 	}
 	if d.connection.secretFile == "" {
 		d.skip("no --secret-file is given, which userData and the environment may come from", checkMachine)
+		return
+	}
+	if d.spec.Image != "" && d.image == nil {
+		d.skip("the image must be found first", checkMachine)
 		return
 	}
 	const name = "machine-0"
@@ -283,7 +294,7 @@ func (d *doctor) checkMachine(host *vch.Config) {
 		return
 	}
 	plan, err := containervm.Plan(containervm.Request{
-		Machine: name, Identity: id, Spec: d.spec, Secret: d.secret, VCH: host, HostKey: key, Now: time.Unix(0, 0), ProviderVersion: version.Version(),
+		Machine: name, Identity: id, Spec: d.spec, Image: d.image, Secret: d.secret, VCH: host, HostKey: key, Now: time.Unix(0, 0), ProviderVersion: version.Version(),
 	})
 	if err != nil {
 		d.fail(checkMachine, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
@@ -66,6 +67,8 @@ type doctor struct {
 
 	spec   *v1alpha1.ProviderSpec
 	secret map[string][]byte
+	// image is the ProviderSpec's image, once it is found.
+	image *image.Disk
 
 	rows           [][]string
 	passed, failed int

@@ -59,12 +59,17 @@ func newLibrary(t *testing.T) *library {
 
 // run runs vchctl image.
 func (l *library) run(ctx context.Context, args ...string) result {
+	return l.command(ctx, append([]string{"image"}, args...)...)
+}
+
+// command runs vchctl.
+func (l *library) command(ctx context.Context, args ...string) result {
 	var stdout, stderr bytes.Buffer
 	var errors io.Writer = &stderr
 	if l.stderr != nil {
 		errors = l.stderr
 	}
-	code := cli.Run(ctx, append([]string{"image"}, args...), cli.Options{
+	code := cli.Run(ctx, args, cli.Options{
 		Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: errors, Env: func(name string) string { return l.env[name] }, Owner: "vchctl of a test",
 		Clock: l.clock, ImageStore: func(*vcenter.Client, *vch.Config) image.Store { return l.store },
 	})
