@@ -157,10 +157,10 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 	}
 	switch {
-	case err == io.EOF && u.sent < u.size: //nolint:errorlint // io.ReaderAt returns it as it is
+	case err == io.EOF && u.sent < u.size:
 		u.broken = io.ErrUnexpectedEOF
 		return n, u.broken
-	case err != nil && err != io.EOF: //nolint:errorlint // io.ReaderAt returns it as it is
+	case err != nil && err != io.EOF:
 		u.broken = err
 		return n, err
 	}

@@ -49,7 +49,7 @@ const (
 
 // Kinds of faults that only requests of files may meet, such as "PUT /folder".
 const (
-	// These are answered instead of executing the request.
+	// KindHTTP401 and the others are statuses that are answered instead of executing the request.
 	KindHTTP401 = "HTTP401"
 	KindHTTP403 = "HTTP403"
 	KindHTTP404 = "HTTP404"

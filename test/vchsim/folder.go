@@ -264,6 +264,6 @@ func (o *overrides) CreateDirectory(ctx *simulator.Context, req *types.CreateDir
 }
 
 // ConvertNamespacePathToUuidPath only adds that nothing else changes files meanwhile.
-func (o *overrides) ConvertNamespacePathToUuidPath(ctx *simulator.Context, req *types.ConvertNamespacePathToUuidPath) soap.HasFault {
+func (o *overrides) ConvertNamespacePathToUuidPath(ctx *simulator.Context, req *types.ConvertNamespacePathToUuidPath) soap.HasFault { //nolint:revive // vSphere's name
 	return o.exclusive(func() soap.HasFault { return o.namespaces().ConvertNamespacePathToUuidPath(ctx, req) })
 }

@@ -4,7 +4,7 @@
 package vchsim
 
 import (
-	"crypto/sha1" //nolint:gosec // vCenter's manifests have SHA-1
+	"crypto/sha1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -204,7 +204,7 @@ func (l *nfcLease) update(changes ...types.PropertyChange) {
 }
 
 // HttpNfcLeaseComplete gives the VM free.
-func (l *nfcLease) HttpNfcLeaseComplete(ctx *simulator.Context, _ *types.HttpNfcLeaseComplete) soap.HasFault {
+func (l *nfcLease) HttpNfcLeaseComplete(ctx *simulator.Context, _ *types.HttpNfcLeaseComplete) soap.HasFault { //nolint:revive // vSphere's name
 	if !l.end() {
 		return &methods.HttpNfcLeaseCompleteBody{Fault_: simulator.Fault("", &types.InvalidState{})}
 	}
@@ -213,7 +213,7 @@ func (l *nfcLease) HttpNfcLeaseComplete(ctx *simulator.Context, _ *types.HttpNfc
 }
 
 // HttpNfcLeaseAbort removes the VM.
-func (l *nfcLease) HttpNfcLeaseAbort(ctx *simulator.Context, _ *types.HttpNfcLeaseAbort) soap.HasFault {
+func (l *nfcLease) HttpNfcLeaseAbort(ctx *simulator.Context, _ *types.HttpNfcLeaseAbort) soap.HasFault { //nolint:revive // vSphere's name
 	if !l.end() {
 		return &methods.HttpNfcLeaseAbortBody{Fault_: simulator.Fault("", &types.InvalidState{})}
 	}
@@ -223,7 +223,7 @@ func (l *nfcLease) HttpNfcLeaseAbort(ctx *simulator.Context, _ *types.HttpNfcLea
 }
 
 // HttpNfcLeaseProgress keeps the lease alive.
-func (l *nfcLease) HttpNfcLeaseProgress(ctx *simulator.Context, req *types.HttpNfcLeaseProgress) soap.HasFault {
+func (l *nfcLease) HttpNfcLeaseProgress(ctx *simulator.Context, req *types.HttpNfcLeaseProgress) soap.HasFault { //nolint:revive // vSphere's name
 	l.sim.imports.mu.Lock()
 	alive := !l.ended && l.timer != nil && l.timer.Stop()
 	if alive {
@@ -238,7 +238,7 @@ func (l *nfcLease) HttpNfcLeaseProgress(ctx *simulator.Context, req *types.HttpN
 }
 
 // HttpNfcLeaseGetManifest tells what was received.
-func (l *nfcLease) HttpNfcLeaseGetManifest(*simulator.Context, *types.HttpNfcLeaseGetManifest) soap.HasFault {
+func (l *nfcLease) HttpNfcLeaseGetManifest(*simulator.Context, *types.HttpNfcLeaseGetManifest) soap.HasFault { //nolint:revive // vSphere's name
 	l.sim.imports.mu.Lock()
 	defer l.sim.imports.mu.Unlock()
 	return &methods.HttpNfcLeaseGetManifestBody{Res: &types.HttpNfcLeaseGetManifestResponse{
@@ -288,7 +288,7 @@ func (s *Sim) takeDisk(from io.Reader, file string) (types.HttpNfcLeaseManifestE
 		return entry, err
 	}
 	defer func() { _ = errors.Join(temp.Close(), os.Remove(temp.Name())) }()
-	sum := sha1.New() //nolint:gosec // see the import
+	sum := sha1.New()
 	size, err := io.Copy(io.MultiWriter(temp, sum), from)
 	if err != nil {
 		return entry, err

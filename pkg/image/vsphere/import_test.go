@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -586,5 +587,53 @@ func TestOtherChecksumsAndNoneAreUnderstood(t *testing.T) {
 	}
 	if got, err := s.sha256(7); err != nil || got != "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73" {
 		t.Errorf("SHA-256 %s, %v", got, err)
+	}
+}
+
+func TestAProcessThatEndsLeavesNothingButHoldersThatAreFound(t *testing.T) {
+	t.Parallel()
+	w := newImportWorld(t, vchsim.Options{LeaseTimeout: 2 * time.Second})
+	c := newImportContent(t, 64<<20, 2<<20)
+	for n, method := range []string{"ImportVApp", "WaitForUpdatesEx", "POST /nfc", "HttpNfcLeaseGetManifest", "HttpNfcLeaseComplete", "RetrievePropertiesEx", "CopyVirtualDisk_Task", "Destroy_Task"} {
+		for _, executed := range []string{vchsim.KindConnectionReset, vchsim.KindResponseLost} {
+			upload := "up" + strconv.Itoa(n) + strings.ToLower(executed)
+			w.sim.ClearFaults()
+			// From this call on the process is heard of no more.
+			stop := w.sim.OnCall(method, func() {
+				if err := errors.Join(w.sim.SetFault(vchsim.FaultRule{Method: method, Kind: executed, Count: 1}),
+					w.sim.SetFault(vchsim.FaultRule{Method: "*", Kind: vchsim.KindConnectionReset})); err != nil {
+					t.Error(err)
+				}
+			})
+			err := w.importDisk(t.Context(), c.key, upload, c, w.dir+"/"+upload+".vmdk", nil)
+			stop()
+			w.sim.ClearFaults()
+			if method != "Destroy_Task" && err == nil {
+				t.Errorf("%s: the import succeeded", upload)
+			}
+			// The disk is for whoever looks into the directory of the upload.
+			for _, file := range []string{upload + ".vmdk", upload + "-flat.vmdk"} {
+				if err := w.files.Delete(t.Context(), w.dir+"/"+file); err != nil {
+					t.Error(err)
+				}
+			}
+			deadline := time.Now().Add(30 * time.Second)
+			for len(w.added()) > 0 {
+				if time.Now().After(deadline) {
+					t.Fatalf("%s: left %v", upload, w.added())
+				}
+				found, err := w.holders(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, h := range found {
+					// One that is still lent out goes when its lease ends.
+					if err := w.destroyHolder(t.Context(), h.ref, h.mark); err != nil && !errdefs.Is(err, errdefs.Aborted) {
+						t.Errorf("%s: %v", upload, err)
+					}
+				}
+				<-time.After(20 * time.Millisecond)
+			}
+		}
 	}
 }

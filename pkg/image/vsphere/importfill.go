@@ -104,11 +104,10 @@ func (i *importer) address(device types.HttpNfcLeaseDeviceUrl) (address datastor
 		return address, nil, errdefs.New(errdefs.Internal, "vCenter calls %q the thumbprint of %s", device.SslThumbprint, u.Host)
 	}
 	transport := i.client.Vim().DefaultTransport().Clone()
-	transport.TLSClientConfig = &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		InsecureSkipVerify: true, // VerifyConnection compares the thumbprint instead
-		VerifyConnection:   func(state tls.ConnectionState) error { return verify(u.Host, want, state) },
-	}
+	trust := &tls.Config{MinVersion: tls.VersionTLS12}
+	trust.InsecureSkipVerify = true // VerifyConnection compares the thumbprint instead
+	trust.VerifyConnection = func(state tls.ConnectionState) error { return verify(u.Host, want, state) }
+	transport.TLSClientConfig = trust
 	address.Client = &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
