@@ -311,6 +311,7 @@ func TestCloseEndsAllAndAfterwardsNothingBegins(t *testing.T) {
 		w.wait("an answer", a.done)
 		w.wantError(a.err, errdefs.Unavailable, "the process ends")
 	}
+	ended := len(w.observed(3 + 1))
 	for _, of := range []string{ref, there} {
 		for _, policy := range []v1alpha1.PullPolicy{v1alpha1.PullAlways, v1alpha1.PullIfNotPresent, v1alpha1.PullNever} {
 			_, err := w.Ready(t.Context(), w.request(of, policy))
@@ -319,6 +320,7 @@ func TestCloseEndsAllAndAfterwardsNothingBegins(t *testing.T) {
 		_, err := w.Pull(t.Context(), w.request(of, ""), nil)
 		w.wantError(err, errdefs.Unavailable, "the process ends")
 	}
+	w.observed(ended) // nothing began that could end
 	if disks, _ := w.store.List(t.Context()); len(disks) != 1 {
 		t.Errorf("there are %v", disks)
 	}
