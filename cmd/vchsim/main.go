@@ -105,6 +105,7 @@ func command() *cobra.Command {
 	f.BoolVar(&registry.serve, "registry", false, "serve an image registry with a node image as well, on loopback, by http")
 	f.StringVar(&registry.listen, "registry-listen", "127.0.0.1:0", "address of that registry; port 0 is any free one")
 	f.BoolVar(&registry.tls, "registry-tls", false, "make it speak https, with an authority of its own")
+	f.DurationVar(&registry.delay, "registry-delay", 0, "time before that registry sends a blob")
 	f.DurationVar(&options.Latency, "latency", 0, "added to each request")
 	f.StringArrayVar(&faults, "fault", nil, "METHOD=PROBABILITY[:KIND]: make calls fail; may be repeated. KIND is a vSphere fault (default InvalidState), task:FAULT, HTTP503, ConnectionReset or ResponseLost")
 	f.DurationVar(&options.Guest.Delay, "guest-delay", 0, "time from a VM's power-on to its guest's first word")
@@ -120,13 +121,14 @@ func command() *cobra.Command {
 type registryFlags struct {
 	serve, tls bool
 	listen     string
+	delay      time.Duration
 }
 
 func (f registryFlags) options() *images.Options {
 	if !f.serve {
 		return nil
 	}
-	return &images.Options{Listen: f.listen, TLS: f.tls}
+	return &images.Options{Listen: f.listen, TLS: f.tls, Delay: f.delay}
 }
 
 func serve(ctx context.Context, options vchsim.Options, readyFile string, out io.Writer) error {

@@ -25,6 +25,10 @@ import (
 // namespace is where MCM, the driver and the samples live.
 const namespace = "machines"
 
+// slow is how long the registry takes for each blob: so that the driver, which waits
+// a while for an image, has something to tell before the first machine comes.
+const slow = "6s"
+
 // order is that in which the samples are applied, and deleted from behind.
 func order() []string {
 	return []string{"Secret", "MachineClass", "Machine", "MachineSet", "MachineDeployment"}
@@ -113,7 +117,7 @@ func (d *demo) startVCenter(ctx context.Context) error {
 	}
 	d.stack, err = stack.Start(ctx, stack.Options{
 		Programs: d.programs, Cluster: d.cluster, Dir: dir, Namespace: namespace, Join: true, NoControllers: true, Sidecar: d.sidecar,
-		Image: true, VCHSimArgs: []string{"--vms=20"},
+		Image: true, VCHSimArgs: []string{"--vms=20", "--registry-delay=" + slow},
 	})
 	if err != nil {
 		return err
@@ -124,7 +128,7 @@ func (d *demo) startVCenter(ctx context.Context) error {
 		return err
 	}
 	d.say("vCenter is %s; its datacenter %s holds the VCH %s and %d VMs, none of them ours", vcenter.URL, vcenter.Datacenter, vcenter.VCH, len(d.before.VMs))
-	d.say("the image registry beside it has %s, which the machines will run", vcenter.Image)
+	d.say("the image registry beside it has %s, which the machines will run; it is slow on purpose", vcenter.Image)
 	return d.writeSamples()
 }
 

@@ -41,6 +41,8 @@ type Options struct {
 	// Token makes clients exchange them for a bearer token first, as Docker's
 	// registry does; otherwise they go into each request.
 	Token bool
+	// Delay passes before a blob is sent, as with a slow network.
+	Delay time.Duration
 	// Dir is an existing directory for blobs. They stay there after Close.
 	Dir string
 }
@@ -245,10 +247,29 @@ func (r *Registry) handle(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	if blob && (request.Method == http.MethodGet || request.Method == http.MethodHead) {
+		if !r.delay(request) {
+			return
+		}
 		r.blobs.serve(w, request, digest)
 		return
 	}
 	r.content.ServeHTTP(w, request)
+}
+
+// delay reports whether somebody still waits for the answer.
+func (r *Registry) delay(request *http.Request) bool {
+	if r.options.Delay <= 0 || request.Method != http.MethodGet {
+		return true
+	}
+	timer := time.NewTimer(r.options.Delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-request.Context().Done():
+	case <-r.closed:
+	}
+	return false
 }
 
 // blobOf says whether a request is about a blob that is stored, and which one.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -295,6 +296,25 @@ func TestCloseEndsWhatIsStalled(t *testing.T) {
 	}
 	if conn, err := net.Dial("tcp", r.Host()); err == nil {
 		t.Errorf("something still listens on %s", conn.RemoteAddr())
+	}
+}
+
+func TestBlobsCanBeSlow(t *testing.T) {
+	t.Parallel()
+	quick := serve(t, images.Options{Delay: time.Millisecond})
+	if err := pull(t, pushNode(t, quick), registry.Options{Insecure: []string{quick.Host()}, Attempts: 1}); err != nil {
+		t.Error(err)
+	}
+	slow := serve(t, images.Options{Delay: time.Hour})
+	ref := pushNode(t, slow)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	parsed, err := registry.ParseReference(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := registry.Resolve(ctx, parsed, registry.Options{Insecure: []string{slow.Host()}, Attempts: 1}); err == nil {
+		t.Error("the configuration came before its time")
 	}
 }
 
