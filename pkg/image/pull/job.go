@@ -19,7 +19,6 @@ type job struct {
 	done chan struct{} // closed at its end
 
 	progress image.Progress
-	waiting  int // how many wait for it
 	disk     *image.Disk
 	err      error
 	ended    time.Time
@@ -56,7 +55,6 @@ func (p *Puller) join(ctx context.Context, t *target, begin bool) (*job, *image.
 		// It is for all who ask, whatever becomes of this call.
 		go p.run(context.WithoutCancel(ctx), t, key, j)
 	}
-	j.waiting++
 	return j, nil, nil
 }
 
@@ -92,7 +90,6 @@ func (p *Puller) await(ctx context.Context, t *target, j *job) (*image.Disk, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	j.waiting--
 	switch {
 	case !j.running() && j.err != nil:
 		j.told = true
@@ -120,10 +117,9 @@ func (p *Puller) run(ctx context.Context, t *target, key jobKey, j *job) {
 	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	j.disk, j.err, j.ended, j.told = disk, err, p.opts.Clock.Now(), j.waiting > 0
-	if err == nil && (j.told || !key.always) {
-		// Whoever asks next asks the store, or the registry.
-		delete(p.jobs, key)
+	j.disk, j.err, j.ended = disk, err, p.opts.Clock.Now()
+	if err == nil && !key.always {
+		delete(p.jobs, key) // the store knows it
 	}
 	close(j.done)
 }

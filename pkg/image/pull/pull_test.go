@@ -217,6 +217,21 @@ func TestNeverSaysWhichCommandHelps(t *testing.T) {
 	}
 }
 
+func TestNeverDoesNotWaitForAPullOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ref := w.push("node:v1", 1)
+	g := w.gate(image.Progress{Stage: image.Converting})
+	a := w.ask(t.Context(), w.request(ref, ""))
+	w.wait("the source", g.begun)
+	never := w.ask(t.Context(), w.request(ref, v1alpha1.PullNever))
+	w.wait("the answer", never.done)
+	w.wantError(never.err, errdefs.FailedPrecondition, "Never")
+	close(g.open)
+	w.wait("the pull", a.done)
+	w.ready(w.request(ref, v1alpha1.PullNever))
+}
+
 func TestAlwaysAsksTheRegistryAndFetchesOnlyWhatIsNew(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
