@@ -267,3 +267,32 @@ func TestWrongOptionsAreNamed(t *testing.T) {
 	_, err = registry.Resolve(t.Context(), registry.Reference{Registry: "index.docker.io", Repository: "a", Tag: "b"}, registry.Options{})
 	wantError(t, err, errdefs.InvalidArgument, "want what ParseReference returns, which is docker.io/library/a:b")
 }
+
+func TestWhatTheListsForbidCanBeToldWithoutAskingTheRegistry(t *testing.T) {
+	t.Parallel()
+	for what, tc := range map[string]struct {
+		opts registry.Options
+		kind errdefs.Kind
+		part string
+	}{
+		"no lists":                     {registry.Options{}, "", ""},
+		"allowed":                      {registry.Options{Allow: []string{"*.example.com"}}, "", ""},
+		"allowed by path":              {registry.Options{Allow: []string{"registry.example.com/team"}}, "", ""},
+		"another path":                 {registry.Options{Allow: []string{"registry.example.com/other"}}, errdefs.PermissionDenied, "not in the allowed registries"},
+		"not allowed":                  {registry.Options{Allow: []string{"docker.io"}}, errdefs.PermissionDenied, "not in the allowed registries"},
+		"denied":                       {registry.Options{Deny: []string{"registry.example.com"}}, errdefs.PermissionDenied, "denied registries"},
+		"denied and allowed":           {registry.Options{Allow: []string{"*.example.com"}, Deny: []string{"registry.*"}}, errdefs.PermissionDenied, "denied registries"},
+		"a list that cannot be read":   {registry.Options{Allow: []string{"a b"}}, errdefs.InvalidArgument, "allowed registries[0]"},
+		"the other list":               {registry.Options{Deny: []string{"a b"}}, errdefs.InvalidArgument, "denied registries[0]"},
+		"what is wrong with the rest ": {registry.Options{Auth: []byte("{"), CABundle: []byte("x"), Attempts: -1}, "", ""},
+	} {
+		err := tc.opts.Permits(parse(t, "registry.example.com/team/k3s:v1"))
+		if tc.kind == "" {
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			continue
+		}
+		wantError(t, err, tc.kind, tc.part)
+	}
+}
