@@ -184,8 +184,8 @@ func (s *Sim) boot(inside *guest) {
 		return
 	}
 	disk := ""
-	s.locked(inside, func(_ *simulator.Context, vm *simulator.VirtualMachine) { disk = rootOf(vm.Config.Hardware.Device) })
-	root := s.disks.load(s.localPath(disk)) // not under the VM's lock: there may be much on it
+	s.locked(inside, func(_ *simulator.Context, vm *simulator.VirtualMachine) { disk = rootParent(vm.Config.Hardware.Device) })
+	root := s.rootOf(disk) // not under the VM's lock: there may be much on it
 	var v verdict
 	joins := map[string]string{}
 	alive := s.locked(inside, func(ctx *simulator.Context, vm *simulator.VirtualMachine) {

@@ -77,8 +77,20 @@ type rootFile struct {
 	target string
 }
 
-// rootOf returns where the content of the root disk is, which is the last parent's.
-func rootOf(devices object.VirtualDeviceList) string {
+// rootOf returns what is on a root disk whose content is in file.
+func (s *Sim) rootOf(file string) *rootFS {
+	if s.places.vsan {
+		s.calls.files.Lock() // see there
+	}
+	local := s.localPath(file)
+	if s.places.vsan {
+		s.calls.files.Unlock()
+	}
+	return s.disks.load(local)
+}
+
+// rootParent returns where the content of the root disk is, which is the last parent's.
+func rootParent(devices object.VirtualDeviceList) string {
 	for _, d := range devices.SelectByType((*types.VirtualDisk)(nil)) {
 		disk, ok := d.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
 		if !ok || disk.Parent == nil {
