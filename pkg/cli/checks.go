@@ -229,11 +229,7 @@ func (d *doctor) findImage(ctx context.Context, f files) (where string, disk *im
 	if err != nil {
 		return "", nil, err
 	}
-	store, err := imageStoreOf(d.opts, f.client, f.host)
-	if err != nil {
-		return "", nil, err
-	}
-	disk, err = store.Lookup(ctx, ref.String(), d.spec.RootDiskBytes())
+	disk, err = imageStoreOf(d.opts, f.client, f.host).Lookup(ctx, ref.String(), d.spec.RootDiskBytes())
 	switch {
 	case err == nil && d.spec.ImagePullPolicy != v1alpha1.PullAlways:
 		return ref.String() + " is " + disk.Path, disk, nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
@@ -79,20 +80,16 @@ func (f *imageFlags) store(ctx context.Context, opts Options, fn func(context.Co
 		if err != nil {
 			return err
 		}
-		store, err := imageStoreOf(opts, client, host)
-		if err != nil {
-			return err
-		}
-		return fn(ctx, host, store)
+		return fn(ctx, host, imageStoreOf(opts, client, host))
 	})
 }
 
 // imageStoreOf returns the image store of a VCH.
-func imageStoreOf(opts Options, client *vcenter.Client, host *vch.Config) (image.Store, error) {
+func imageStoreOf(opts Options, client *vcenter.Client, host *vch.Config) image.Store {
 	if opts.ImageStore != nil {
-		return opts.ImageStore(client, host), nil
+		return opts.ImageStore(client, host)
 	}
-	return nil, errdefs.New(errdefs.Unimplemented, "there is no image store yet")
+	return vsphere.New(vsphere.Options{Client: client, Host: host, Owner: opts.Owner, Clock: opts.clock(), Settle: opts.settle()})
 }
 
 // withUsers adds to disks of one store who uses them, in one look at vCenter.

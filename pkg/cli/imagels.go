@@ -68,10 +68,7 @@ func listImages(ctx context.Context, opts Options, client *vcenter.Client, selec
 	var stores []image.Store
 	vchs := map[string][]string{}
 	for _, host := range hosts {
-		store, err := imageStoreOf(opts, client, host)
-		if err != nil {
-			return nil, err
-		}
+		store := imageStoreOf(opts, client, host)
 		if len(vchs[store.String()]) == 0 {
 			stores = append(stores, store)
 		}

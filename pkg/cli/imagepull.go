@@ -60,8 +60,8 @@ With --provider-spec, its image, size, registries and mirrors are the defaults, 
 with --secret-file the pull secret of a ProviderSpec's Secret (.dockerconfigjson).
 The registries that the VCH allows, trusts or calls insecure are honoured.
 
-The temporary files need room for the compressed layers and for what is in them,
-once. They are removed at the end, after ^C too.`,
+The temporary files need up to three times the size of the uncompressed image. They
+are removed at the end, after ^C too.`,
 		Example: `  vchctl image pull --vch vch-1 docker.io/rancher/k3s:v1.34.1-k3s1
   vchctl image pull --secret-file secret.yaml --provider-spec machine-class.yaml
   vchctl image pull --vch vch-1 --size 16Gi --auth-file ~/.docker/config.json registry.example.com/node:v2

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
@@ -38,7 +39,7 @@ type Options struct {
 	// Clock is what times are taken from. Default: the real one.
 	Clock clock.WithTicker
 	// Settle is how long a removal waits until nobody can be about to use what it
-	// removes. Default: 2 minutes.
+	// removes. Default: vsphere.DefaultSettle.
 	Settle time.Duration
 	// ImageStore returns the image store of a VCH. Default: the one on its datastore.
 	ImageStore func(client *vcenter.Client, host *vch.Config) image.Store
@@ -51,10 +52,7 @@ func (o Options) clock() clock.WithTicker {
 	return o.Clock
 }
 
-func (o Options) settle() time.Duration { return cmp.Or(o.Settle, defaultSettle) }
-
-// defaultSettle is longer than image.Validity and the slowest creation of a VM.
-const defaultSettle = 2 * time.Minute
+func (o Options) settle() time.Duration { return cmp.Or(o.Settle, vsphere.DefaultSettle) }
 
 // Run runs vchctl with the arguments that follow the program's name and returns
 // the exit code, 0 or 1. An error has been written to Stderr in one line.

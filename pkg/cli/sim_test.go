@@ -4,6 +4,7 @@
 package cli_test
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
@@ -85,25 +87,42 @@ func (w world) govc(t *testing.T) map[string]string {
 // machine creates a machine and, if asked, starts it; it returns the provider id.
 func (w world) machine(t *testing.T, name string, start bool) string {
 	t.Helper()
-	ctx := klog.NewContext(t.Context(), klog.Logger{}) // quiet
-	pool := vcenter.NewPool(vcenter.Options{})
-	backend := vsphere.New(vsphere.Options{Pool: pool})
-	spec := w.spec()
+	return w.machineOf(t, name, w.spec(), start)
+}
+
+func (w world) machineOf(t *testing.T, name string, spec *v1alpha1.ProviderSpec, start bool) (id string) {
+	t.Helper()
 	v1alpha1.SetDefaults(spec)
 	secret := &corev1.Secret{Data: w.Secret()}
-	id, err := backend.CreateMachine(ctx, name, spec, secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if start {
-		if _, _, err := backend.InitializeMachine(ctx, name, id, spec, secret); err != nil {
-			t.Fatal(err)
+	w.drive(t, func(ctx context.Context, backend spi.PluginSPI) (err error) {
+		if id, err = backend.CreateMachine(ctx, name, spec, secret); err == nil && start {
+			_, _, err = backend.InitializeMachine(ctx, name, id, spec, secret)
 		}
+		return err
+	})
+	return id
+}
+
+// remove deletes a machine.
+func (w world) remove(t *testing.T, name string, spec *v1alpha1.ProviderSpec) {
+	t.Helper()
+	w.drive(t, func(ctx context.Context, backend spi.PluginSPI) error {
+		_, err := backend.DeleteMachine(ctx, name, "", spec, &corev1.Secret{Data: w.Secret()})
+		return err
+	})
+}
+
+// drive does something with the driver's backend.
+func (w world) drive(t *testing.T, do func(context.Context, spi.PluginSPI) error) {
+	t.Helper()
+	ctx := klog.NewContext(t.Context(), klog.Logger{}) // quiet
+	pool := vcenter.NewPool(vcenter.Options{})
+	if err := do(ctx, vsphere.New(vsphere.Options{Pool: pool})); err != nil {
+		t.Fatal(err)
 	}
 	if err := pool.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
-	return id
 }
 
 // stable replaces what differs from run to run.
