@@ -209,8 +209,16 @@ func waiterGivesUp(f *fixture) {
 	maker, release := f.held(f.Context(), s, key, "node:v1", source{})
 	defer release()
 	ctx, cancel := context.WithCancel(f.Context())
-	waiters := []*asker{f.ask(ctx, s, key, "node:v1", f.never(), nil), f.ask(ctx, f.h.Store(), key, "node:v1", f.never(), nil)}
-	f.h.Advance(time.Second)
+	defer cancel()
+	var told atomic.Bool
+	waiters := []*asker{
+		f.ask(ctx, s, key, "node:v1", f.never(), nil),
+		f.ask(ctx, f.h.Store(), key, "node:v1", f.never(), func(p image.Progress) { told.Store(told.Load() || p.Owner != "") }),
+	}
+	f.poll("the waiter to wait", func() bool {
+		f.h.Advance(time.Second)
+		return told.Load()
+	})
 	cancel()
 	for _, w := range waiters {
 		f.wait("the waiter to end with its context", w.done)

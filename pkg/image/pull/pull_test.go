@@ -192,10 +192,10 @@ func TestAnswersAreTheCallers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	req := w.request(w.push("node:v1", 1), "")
-	want := w.ready(req)
+	w.ready(req)
 	for range 3 {
 		got := w.ready(req)
-		if diff := cmp.Diff(want.Config, got.Config); diff != "" {
+		if diff := cmp.Diff(image.Config{Cmd: []string{"/bin/node"}}, got.Config); diff != "" {
 			t.Errorf("another caller's change shows (-want +got):\n%s", diff)
 		}
 		got.Config.Cmd[0], got.Path = "spoilt", "spoilt"
