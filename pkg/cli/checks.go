@@ -23,6 +23,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/registry"
+	imagestore "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
@@ -60,8 +61,8 @@ type place struct {
 }
 
 // placesOf returns what the driver needs to create, start, stop and delete
-// machines of this VCH.
-func placesOf(host *vch.Config, datastores, networks []string) []place {
+// machines of this VCH, and to make image disks on a datastore, if one is given.
+func placesOf(host *vch.Config, datastores, networks []string, images *vch.Datastore) []place {
 	places := []place{
 		{"VM folder", host.Folder, []string{
 			"VirtualMachine.Config.AddExistingDisk", "VirtualMachine.Config.AddNewDisk", "VirtualMachine.Config.AddRemoveDevice",
@@ -70,6 +71,12 @@ func placesOf(host *vch.Config, datastores, networks []string) []place {
 			"VirtualMachine.Inventory.Create", "VirtualMachine.Inventory.Delete", "VirtualMachine.Inventory.Unregister",
 		}},
 		{"resource pool", host.Pool, []string{"Resource.AssignVMToPool"}},
+	}
+	if images != nil && imagestore.Imports(*images) {
+		for i := range places {
+			places[i].privileges = append(places[i].privileges, "VApp.Import")
+		}
+		places = append(places, place{"datastore " + images.Name, images.Ref, []string{"Datastore.Config"}})
 	}
 	for _, name := range datastores {
 		if ds, ok := host.Datastores[name]; ok {
@@ -95,7 +102,7 @@ func (d *doctor) checkPrivileges(ctx context.Context, client *vcenter.Client, ho
 		d.fail(checkPrivileges, errdefs.New(errdefs.Unavailable, "vCenter does not tell the privileges of this session"))
 		return
 	}
-	places := placesOf(host, d.datastores(host), d.networks(host))
+	places := placesOf(host, d.datastores(host), d.networks(host), d.imageDatastore(host))
 	var missing []string
 	for _, p := range places {
 		res, err := methods.HasPrivilegeOnEntities(ctx, vim, &types.HasPrivilegeOnEntities{
@@ -137,6 +144,9 @@ func (d *doctor) datastores(host *vch.Config) []string {
 		if p := d.spec.Placement; p != nil && p.Datastore != "" {
 			names[0] = p.Datastore
 		}
+		if ds := d.imageDatastore(host); ds != nil {
+			names = append(names, ds.Name)
+		}
 		var disk object.DatastorePath
 		if d.spec.RootDisk != nil && disk.FromString(d.spec.RootDisk.VMDK) {
 			names = append(names, disk.Datastore)
@@ -144,6 +154,15 @@ func (d *doctor) datastores(host *vch.Config) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// imageDatastore returns where image disks are made; nil if machines need none.
+func (d *doctor) imageDatastore(host *vch.Config) *vch.Datastore {
+	ds, ok := host.Datastores[host.ImageStore.Datastore]
+	if !ok || d.spec == nil || d.spec.Image == "" {
+		return nil
+	}
+	return &ds
 }
 
 // networks returns the names of the networks that machines join; without a

@@ -4,11 +4,18 @@
 package cli_test
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/cli"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/fake"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/images"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
 func TestTheDoctorLooksWhereTheImageIs(t *testing.T) {
@@ -70,6 +77,31 @@ func TestTheDoctorLooksWhereTheImageIs(t *testing.T) {
 		}
 		if asked := hub.Requests("", "") > 0; asked != (policy == v1alpha1.PullAlways) {
 			t.Errorf("%s: the registry was asked: %v", policy, hub.Log())
+		}
+	}
+}
+
+func TestTheDoctorAsksForWhatImportsNeed(t *testing.T) {
+	for privilege, want := range map[string]string{
+		"VApp.Import":      "on VM folder (group-N): VApp.Import; on resource pool (resgroup-N): VApp.Import; add them",
+		"Datastore.Config": "on datastore LocalDS_0 (datastore-N): Datastore.Config; add them",
+	} {
+		for _, vsan := range []bool{true, false} {
+			w := newWorld(t, vchsim.Options{NoForeign: true, VSAN: vsan})
+			spec := w.spec()
+			spec.Image, spec.RootDisk, spec.ImagePullPolicy = "registry.example.com/node:v1", nil, v1alpha1.PullNever
+			v1alpha1.SetDefaults(spec)
+			args := []string{"doctor", "--secret-file", w.secretFile(t), "--provider-spec", w.file(t, "spec.yaml", spec)}
+			var stdout, stderr bytes.Buffer
+			cli.Run(t.Context(), args, cli.Options{
+				Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Env: func(string) string { return "" },
+				VCenter:    vcenter.Options{Middleware: without(privilege)},
+				ImageStore: func(*vcenter.Client, *vch.Config) image.Store { return fake.New(fake.Options{}).Store("a test") },
+			})
+			lines := strings.Join(strings.Fields(w.stable(stdout.String())), " ")
+			if got := strings.Contains(lines, "FAIL privileges user user needs "+want); got != vsan {
+				t.Errorf("%s, vSAN %v: got\n%s%s", privilege, vsan, stdout.String(), stderr.String())
+			}
 		}
 	}
 }

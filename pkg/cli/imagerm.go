@@ -35,8 +35,8 @@ func imageRemoveCommand(opts Options) *cobra.Command {
 
 A disk that a VM has a child of stays, whosever VM that is. The others are withdrawn
 first; some minutes later, when nobody can be about to use them any more, they are
-looked at again and deleted. If the command is cut off in between, image prune
-deletes them.
+looked at again and deleted. If the command is interrupted before, they are put
+back; if it is killed, image prune deletes them, some minutes later.
 
 A digest may be cut short after 6 digits. A machine that needs a removed image
 pulls it again.`,

@@ -182,10 +182,13 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), tidyTime)
 }
 
-// objects reports whether disks of the datastore are objects, so that no file put
-// there becomes a disk.
-func (s *Store) objects() bool {
-	switch types.HostFileSystemVolumeFileSystemType(s.datastore.Type) {
+// objects reports whether disks of the datastore are objects.
+func (s *Store) objects() bool { return Imports(s.datastore) }
+
+// Imports reports whether disks of a datastore are objects, so that no file put there
+// becomes a disk: they are imported, which takes privileges of its own.
+func Imports(on vch.Datastore) bool {
+	switch types.HostFileSystemVolumeFileSystemType(on.Type) {
 	case types.HostFileSystemVolumeFileSystemTypeVsan, types.HostFileSystemVolumeFileSystemTypeVVOL,
 		types.HostFileSystemVolumeFileSystemTypePMEM, "vsanD":
 		return true
