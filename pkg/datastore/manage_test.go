@@ -279,9 +279,14 @@ func TestACopyIsCancelledWithItsContext(t *testing.T) {
 	w := newWorld(t, vchsim.Options{Latency: time.Millisecond}, vcenter.Options{})
 	disk := w.flat("a", "disk", []byte("x"), 1<<20, "")
 	ctx, cancel := context.WithCancel(t.Context())
-	must(t, w.sim.SetFault(vchsim.FaultRule{Method: "WaitForUpdatesEx", Kind: vchsim.KindHTTP503, Count: 1}))
-	cancel()
+	defer cancel()
+	w.sim.OnCall("CreateFilter", cancel)
 	wantKind(t, "copy", w.files.CopyDisk(ctx, disk, "a/copy.vmdk"), errdefs.Canceled, "copy disk")
+	if n := w.sim.Calls()["CancelTask"]; n != 1 {
+		t.Errorf("the task was cancelled %d times", n)
+	}
+	must(t, w.files.DeleteDisk(t.Context(), "a/copy.vmdk"))
+	w.has("a", "disk.vmdk", "disk-flat.vmdk")
 }
 
 func TestWhatEachMethodCosts(t *testing.T) {

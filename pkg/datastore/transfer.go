@@ -94,7 +94,9 @@ type Address struct {
 	Method, URL string
 	// ContentType is what the content is.
 	ContentType string
-	// Client sends the request. Default: the session's own, which renews it.
+	// Client sends the request. Its transport needs an ExpectContinueTimeout, or
+	// content is sent before the answer to what it is. Default: the session's own,
+	// which renews it.
 	Client *http.Client
 }
 
@@ -147,18 +149,23 @@ func (f *Files) send(ctx context.Context, method, p string) (*http.Response, err
 	return f.o.Client.Do(req)
 }
 
-// url is the address of a file. Signs with a meaning in URLs are escaped, the plus
-// too: some servers take it for a space in paths.
+// url is the address of a file.
 func (f *Files) url(p string) string {
 	u := f.o.Client.Vim().URL()
+	u.User = nil
+	u.Path, u.RawPath = "/folder/"+p, "/folder/"+escape(p)
+	u.RawQuery = url.Values{"dcPath": {f.o.DatacenterPath}, "dsName": {f.o.Name}}.Encode()
+	return u.String()
+}
+
+// escape writes a path for URLs. Signs with a meaning are escaped, the plus too:
+// some servers take it for a space in paths.
+func escape(p string) string {
 	elements := strings.Split(p, "/")
 	for i, e := range elements {
 		elements[i] = strings.ReplaceAll(url.PathEscape(e), "+", "%2B")
 	}
-	u.User = nil
-	u.Path, u.RawPath = "/folder/"+p, "/folder/"+strings.Join(elements, "/")
-	u.RawQuery = url.Values{"dcPath": {f.o.DatacenterPath}, "dsName": {f.o.Name}}.Encode()
-	return u.String()
+	return strings.Join(elements, "/")
 }
 
 // failed gives the error of a request that had no answer its kind.

@@ -6,8 +6,11 @@ package datastore_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strconv"
 	"strings"
@@ -146,7 +149,8 @@ func TestAnExpiredSessionIsRenewedAndTheTransferRepeated(t *testing.T) {
 
 	w.sim.ExpireSessions()
 	w.sim.ResetCounters()
-	must(t, w.files.Write(t.Context(), "d/f", bytes.NewReader(content), int64(len(content)), nil))
+	counted := &countedAt{ReaderAt: bytes.NewReader(content)}
+	must(t, w.files.Write(t.Context(), "d/f", counted, int64(len(content)), nil))
 	if !bytes.Equal(w.content("d/f"), content) {
 		t.Error("the file has another content")
 	}
@@ -155,8 +159,8 @@ func TestAnExpiredSessionIsRenewedAndTheTransferRepeated(t *testing.T) {
 		t.Errorf("%d logins, calls %v; want one login and the request twice", w.sim.Logins(), calls)
 	}
 	// The refused attempt waited for vCenter's word before it sent anything.
-	if n := w.sim.BytesReceived(); n != int64(len(content)) {
-		t.Errorf("%d bytes were sent for %d", n, len(content))
+	if counted.n != len(content) || w.sim.BytesReceived() != int64(len(content)) {
+		t.Errorf("%d bytes were read and %d received for %d", counted.n, w.sim.BytesReceived(), len(content))
 	}
 
 	w.sim.ExpireSessions()
@@ -251,6 +255,39 @@ func TestAnAnswerThatIsNoSuccessOrTooEarlyIsAnError(t *testing.T) {
 	if n := w.sim.BytesReceived(); n != 0 {
 		t.Errorf("%d bytes were sent to somebody who refused", n)
 	}
+
+	hasty := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }))
+	defer hasty.Close()
+	patient := func(server *httptest.Server) *http.Client {
+		transport := w.options.Client.Vim().DefaultTransport().Clone()
+		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+		transport.TLSClientConfig.RootCAs.AddCert(server.Certificate())
+		t.Cleanup(transport.CloseIdleConnections)
+		return &http.Client{Transport: transport}
+	}
+	to := datastore.Address{Method: http.MethodPost, URL: hasty.URL, ContentType: "text/plain", Client: patient(hasty)}
+	err = w.files.Upload(t.Context(), "send it", to, bytes.NewReader(pattern(8<<20)), 8<<20, nil)
+	wantKind(t, "a success before the end", err, errdefs.Unavailable, "send it", "201")
+	full := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "vmkfstools: No space left on device", http.StatusInternalServerError)
+	}))
+	defer full.Close()
+	to.URL, to.Client = full.URL, patient(full)
+	err = w.files.Upload(t.Context(), "send it", to, bytes.NewReader(pattern(8<<20)), 8<<20, nil)
+	wantKind(t, "a host that is full", err, errdefs.ResourceExhausted, "500")
+}
+
+// countedAt counts what is read.
+type countedAt struct {
+	io.ReaderAt
+	n int
+}
+
+// ReadAt reads and counts.
+func (c *countedAt) ReadAt(p []byte, at int64) (int, error) {
+	n, err := c.ReaderAt.ReadAt(p, at)
+	c.n += n
+	return n, err
 }
 
 // failingAt reads well up to an offset.

@@ -115,6 +115,9 @@ func (u *upload) attach(req *http.Request) {
 	req.GetBody = func() (io.ReadCloser, error) { return u.begin(), nil }
 	if u.size >= askFirst {
 		req.Header.Set("Expect", "100-continue")
+		// Or the transport would send the content to somebody who has refused it, so
+		// that the connection can be used again.
+		req.Close = true
 	}
 }
 

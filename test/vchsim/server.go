@@ -173,6 +173,8 @@ func (s *Sim) handle(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if strings.Contains(method, " ") {
+		// A copy: the server wants to find its own body again.
+		r = r.WithContext(r.Context())
 		r.Body = &received{r.Body, &s.counters}
 	}
 	switch kind := s.faults.strike(method, true); kind {
