@@ -25,16 +25,13 @@ func newProgram(seed int) io.Reader {
 
 // Read implements io.Reader.
 func (p *program) Read(b []byte) (int, error) {
-	const piece = 64
+	const code = "call push mov rax rbx lea test jmp ret xor add sub cmp je jne nop"
 	for done := 0; done < len(b); {
-		n := min(piece-p.at%piece, len(b)-done)
-		part := b[done : done+n]
-		if p.at/piece%2 == 0 {
-			_, _ = p.random.Read(part) // never fails
+		n := min(len(code)-p.at%len(code), len(b)-done)
+		if p.at/len(code)%2 == 0 {
+			_, _ = p.random.Read(b[done : done+n]) // never fails
 		} else {
-			for i := range part {
-				part[i] = "call push mov rax rbx lea test "[(p.at+i)%31]
-			}
+			copy(b[done:], code[p.at%len(code):][:n])
 		}
 		done += n
 		p.at += n

@@ -12,11 +12,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/disk"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/registry"
@@ -33,6 +35,8 @@ type task struct {
 	VMDK bool
 	// HangAt is the stage at which it says so and then waits to be killed.
 	HangAt image.Stage
+	// FullAt is the stage from which on no file of it can grow.
+	FullAt image.Stage
 }
 
 // outcome is what a child says at the end.
@@ -41,6 +45,7 @@ type outcome struct {
 	// Used, VMDK and Peak are bytes: of the raw disk, of the VMDK, of memory.
 	Used, VMDK, Peak int64
 	Error            string
+	Kind             errdefs.Kind
 }
 
 // stageCost is what a stage took.
@@ -74,7 +79,7 @@ func child(raw string) int {
 func (t task) run(ctx context.Context) (o outcome) {
 	var costs costs
 	fail := func(err error) outcome {
-		o.Error = err.Error()
+		o.Error, o.Kind = err.Error(), errdefs.KindOf(err)
 		return o
 	}
 	costs.enter(image.Resolving)
@@ -88,6 +93,9 @@ func (t task) run(ctx context.Context) (o outcome) {
 		if t.HangAt == p.Stage {
 			fmt.Println("hangs")
 			select {} // until it is killed
+		}
+		if t.FullAt == p.Stage {
+			noRoom()
 		}
 	}
 	content, err := disk.Source(img, disk.Options{Dir: t.Dir})(ctx, image.Key{Digest: img.Digest, Size: t.Size}, report)
@@ -109,6 +117,19 @@ func (t task) run(ctx context.Context) (o outcome) {
 		return fail(err)
 	}
 	return o
+}
+
+// noRoom lets files not grow, as on a disk that is full.
+func noRoom() {
+	signal.Ignore(syscall.SIGXFSZ)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		panic(err)
+	}
+	limit.Cur = 0
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		panic(err)
+	}
 }
 
 func resolve(ctx context.Context, reference string) (*registry.Image, error) {
