@@ -18,6 +18,7 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/pull"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/spitest"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/vsphere"
@@ -106,9 +107,24 @@ func (w *World) SPI() spi.PluginSPI {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.backend == nil {
-		w.backend = vsphere.New(vsphere.Options{Pool: w.pool(vcenter.Options{Middleware: w.steps.wrap}), HostKey: hostKey})
+		w.backend = w.Backend(vcenter.Options{Middleware: w.steps.wrap})
 	}
 	return w.backend
+}
+
+// Backend returns a new backend, as another process would have it: with a pool and
+// image pulls of its own, which end with the test.
+func (w *World) Backend(o vcenter.Options) *vsphere.Backend {
+	pool := w.pool(o)
+	images := pull.New(pull.Options{Dir: w.TempDir()})
+	w.Cleanup(func() { // before the pool is closed
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := images.Close(ctx); err != nil {
+			w.Logf("end the pulls: %v", err)
+		}
+	})
+	return vsphere.New(vsphere.Options{Pool: pool, HostKey: hostKey, Images: images})
 }
 
 // Spec returns the simulator's ProviderSpec with defaults.

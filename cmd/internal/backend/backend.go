@@ -8,24 +8,33 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/pull"
+	imagevsphere "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/provider"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
 
-// logoutTimeout is how long the logout at the end may take; a Pod has 30 seconds.
-const logoutTimeout = 10 * time.Second
+// endTimeout is how long work in the background and the logout may take at the
+// end; a Pod has 30 seconds.
+const endTimeout = 10 * time.Second
 
 // Names of flags that only a program with the driver in it has.
 const (
 	flagMaxConcurrent  = "vcenter-max-concurrent-requests"
 	flagRequestTimeout = "vcenter-request-timeout"
 	flagCallTimeout    = "driver-call-timeout"
+	flagImageDir       = "image-temp-dir"
+	flagImagePulls     = "max-concurrent-image-pulls"
 )
 
 // Flags are those of the driver.
@@ -35,6 +44,8 @@ type Flags struct {
 
 	maxConcurrent  int
 	requestTimeout time.Duration
+	imageDir       string
+	imagePulls     int
 }
 
 // AddTo adds the flags to fs.
@@ -43,6 +54,9 @@ func (f *Flags) AddTo(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.requestTimeout, flagRequestTimeout, time.Minute, "Timeout of a single request to vCenter.")
 	fs.DurationVar(&f.CallTimeout, flagCallTimeout, provider.DefaultCallTimeout,
 		"Timeout of a call of the driver, besides the time that the ProviderSpec grants a machine to start and to stop.")
+	fs.StringVar(&f.imageDir, flagImageDir, os.TempDir(),
+		"Directory for temporary files while images become root disks. It needs room for three times an image's uncompressed size.")
+	fs.IntVar(&f.imagePulls, flagImagePulls, 1, "Number of images that may be fetched and converted at the same time; each takes up to 128 MiB of memory.")
 }
 
 // Validate says which flag is wrong.
@@ -54,6 +68,8 @@ func (f *Flags) Validate() error {
 		return fmt.Errorf("--%s must be greater than 0, got %s", flagRequestTimeout, f.requestTimeout)
 	case f.CallTimeout <= 0:
 		return fmt.Errorf("--%s must be greater than 0, got %s", flagCallTimeout, f.CallTimeout)
+	case f.imagePulls < 1:
+		return fmt.Errorf("--%s must be at least 1, got %d", flagImagePulls, f.imagePulls)
 	}
 	return nil
 }
@@ -62,7 +78,7 @@ func (f *Flags) Validate() error {
 // talks to vCenter itself has a use for them.
 func OfVCenter(fs *pflag.FlagSet) []string {
 	var given []string
-	for _, name := range []string{flagMaxConcurrent, flagRequestTimeout} {
+	for _, name := range []string{flagMaxConcurrent, flagRequestTimeout, flagImageDir, flagImagePulls} {
 		if fs.Changed(name) {
 			given = append(given, "--"+name)
 		}
@@ -70,17 +86,32 @@ func OfVCenter(fs *pflag.FlagSet) []string {
 	return given
 }
 
-// Driver returns the driver on vCenter, and what logs its sessions out when no
-// call is under way any more.
-func (f *Flags) Driver() (d provider.Driver, logout func(context.Context) error) {
+// Driver returns the driver on vCenter, and what ends its work in the background
+// and logs its sessions out when no call is under way any more.
+func (f *Flags) Driver() (d provider.Driver, end func(context.Context) error) {
 	pool := vcenter.NewPool(vcenter.Options{
 		MaxConcurrent: f.maxConcurrent, CallTimeout: f.requestTimeout, Observer: provider.ObserveRequest,
 	})
-	logout = func(ctx context.Context) error {
+	images := pull.New(pull.Options{Dir: f.imageDir, Parallel: f.imagePulls, Observe: func(o pull.Outcome) { provider.ObserveImagePull(o.Duration, o.Err) }})
+	end = func(ctx context.Context) error {
 		// The caller is ending, so its context may have ended already.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 		defer cancel()
-		return pool.Close(ctx)
+		// What is being uploaded is taken away through the sessions.
+		return errors.Join(images.Close(ctx), pool.Close(ctx))
 	}
-	return provider.NewMachinePlugin(vsphere.New(vsphere.Options{Pool: pool}), provider.Options{CallTimeout: f.CallTimeout}), logout
+	who := owner()
+	backend := vsphere.New(vsphere.Options{Pool: pool, Images: images, ImageStore: func(client *vcenter.Client, host *vch.Config) image.Store {
+		return imagevsphere.New(imagevsphere.Options{Client: client, Host: host, Owner: who})
+	}})
+	return provider.NewMachinePlugin(backend, provider.Options{CallTimeout: f.CallTimeout}), end
+}
+
+// owner names this process to people who wait for what it does.
+func owner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }

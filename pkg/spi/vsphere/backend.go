@@ -15,6 +15,9 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/pull"
+	imagevsphere "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
@@ -42,6 +45,12 @@ type Options struct {
 	Limits Limits
 	// HostKey makes the SSH host key of a container VM. Default: containervm.NewHostKey.
 	HostKey func() ([]byte, error)
+	// Images fetches the images of specs that have one. Without it they are
+	// Unimplemented. Close it before the pool.
+	Images *pull.Puller
+	// ImageStore returns where the image disks of a VCH are. It is asked for each
+	// machine and sends nothing. Default: image/vsphere.
+	ImageStore func(*vcenter.Client, *vch.Config) image.Store
 }
 
 // Backend implements spi.PluginSPI. Safe for concurrent use.
@@ -51,6 +60,8 @@ type Backend struct {
 	vchs    *vch.Cache
 	limits  Limits
 	hostKey func() ([]byte, error)
+	images  *pull.Puller
+	stores  func(*vcenter.Client, *vch.Config) image.Store
 	locks   *locks
 }
 
@@ -73,7 +84,12 @@ func New(o Options) *Backend {
 	if o.HostKey == nil {
 		o.HostKey = containervm.NewHostKey
 	}
-	return &Backend{pool: o.Pool, clock: o.Clock, vchs: vch.NewCache(o.Clock, o.VCHCacheTTL), limits: o.Limits, hostKey: o.HostKey, locks: newLocks()}
+	if o.ImageStore == nil {
+		o.ImageStore = func(client *vcenter.Client, host *vch.Config) image.Store {
+			return imagevsphere.New(imagevsphere.Options{Client: client, Host: host})
+		}
+	}
+	return &Backend{pool: o.Pool, clock: o.Clock, vchs: vch.NewCache(o.Clock, o.VCHCacheTTL), limits: o.Limits, hostKey: o.HostKey, images: o.Images, stores: o.ImageStore, locks: newLocks()}
 }
 
 // call is one SPI call for one machine.

@@ -14,13 +14,15 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 )
 
 // CreateMachine implements spi.PluginSPI.
 func (b *Backend) CreateMachine(ctx context.Context, machineName string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (providerID string, err error) {
 	err = b.do(ctx, b.limits.Change, machineName, "", providerSpec, secret, func(ctx context.Context, c *call) error {
-		if c.spec.RootDisk == nil {
-			return errdefs.New(errdefs.InvalidArgument, "rootDisk: required")
+		if c.spec.Image == "" && (c.spec.RootDisk == nil || c.spec.RootDisk.VMDK == "") {
+			return errdefs.New(errdefs.InvalidArgument, "image or rootDisk.vmdk: one of them is required")
 		}
 		vm, err := c.Find(ctx, c.id, c.mark, true)
 		if err != nil {
@@ -53,13 +55,25 @@ func (b *Backend) CreateMachine(ctx context.Context, machineName string, provide
 // create makes the VM. It answers the VM that was there already, if a call that
 // was cut off or another controller made it, else nil.
 func (b *Backend) create(ctx context.Context, c *call) (*containervm.VM, error) {
+	disk, err := b.image(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := b.createFrom(ctx, c, disk)
+	if disk != nil && vcenter.IsFileNotFound(err) {
+		err = b.vanished(ctx, c, disk, err)
+	}
+	return vm, err
+}
+
+func (b *Backend) createFrom(ctx context.Context, c *call, disk *image.Disk) (*containervm.VM, error) {
 	key, err := b.hostKey()
 	if err != nil {
 		return nil, err
 	}
 	plan, err := containervm.Plan(containervm.Request{
 		Machine: c.mark.Machine, Identity: c.id, Spec: c.spec, Secret: c.secret, VCH: c.host,
-		HostKey: key, Now: b.clock.Now(), ProviderVersion: providerVersion(),
+		Image: disk, HostKey: key, Now: b.clock.Now(), ProviderVersion: providerVersion(),
 	})
 	if err != nil {
 		return nil, err
@@ -77,7 +91,7 @@ func (b *Backend) create(ctx context.Context, c *call) (*containervm.VM, error) 
 	}
 	// No VM of ours: either files that a cut-off removal left, or a foreign VM of that name.
 	if dir, known := containervm.Directory(c.spec, c.host, c.id); known {
-		if err := c.RemoveLeftovers(ctx, dir, plan.Name, c.id, c.mark, c.spec.RootDisk.VMDK); err != nil {
+		if err := c.RemoveLeftovers(ctx, dir, plan.Name, c.id, c.mark, c.shared()...); err != nil {
 			if errdefs.Is(err, errdefs.FailedPrecondition) {
 				return nil, errdefs.Wrap(errdefs.AlreadyExists, err, "create machine %s", c.mark.Machine)
 			}
@@ -179,8 +193,8 @@ func (b *Backend) remove(ctx context.Context, c *call, vm *containervm.VM) error
 
 // shared are the files of the spec that no machine owns.
 func (c *call) shared() []string {
-	if c.spec.RootDisk == nil {
-		return nil
+	if c.spec.RootDisk == nil || c.spec.RootDisk.VMDK == "" {
+		return nil // image disks are below the image store, which nothing deletes
 	}
 	return []string{c.spec.RootDisk.VMDK}
 }
