@@ -141,6 +141,14 @@ func (l *nfcLease) lend(vm ref) {
 	l.timer = time.AfterFunc(s.options.LeaseTimeout, l.expire)
 }
 
+// Imports returns how many imports are under way, or were given up by their client
+// and not yet by vCenter.
+func (s *Sim) Imports() int {
+	s.imports.mu.Lock()
+	defer s.imports.mu.Unlock()
+	return len(s.imports.leases)
+}
+
 // importing reports whether a VM belongs to a lease.
 func (s *Sim) importing(vm ref) bool {
 	s.imports.mu.Lock()
