@@ -33,14 +33,19 @@ func (s *Store) Clean(ctx context.Context, leftovers ...image.Leftover) error {
 		return nil
 	}
 	holds, failed := s.claimAll(ctx, all)
-	defer func() {
-		for _, h := range holds {
-			h.release(ctx)
-		}
-	}()
+	failed = append(failed, s.cleanHeld(ctx, wanted, holds)...)
+	for _, h := range holds {
+		failed = append(failed, h.release(ctx))
+	}
+	return s.joined("clean up", failed)
+}
+
+// cleanHeld deletes what is wanted of the keys whose locks are held.
+func (s *Store) cleanHeld(ctx context.Context, wanted func(debris) bool, holds map[image.Key]*hold) (failed []error) {
 	// Whoever died meanwhile, or came to life, has changed what is to be done.
-	if all, err = s.search(ctx, holds); err != nil {
-		return s.joined("clean up", append(failed, err))
+	all, err := s.search(ctx, holds)
+	if err != nil {
+		return []error{err}
 	}
 	all = slices.DeleteFunc(all, func(d debris) bool { return d.key != image.Key{} && holds[d.key] == nil })
 	var uploads []upload
@@ -55,8 +60,7 @@ func (s *Store) Clean(ctx context.Context, leftovers ...image.Leftover) error {
 			failed = append(failed, s.cleanSmall(ctx, d))
 		}
 	}
-	failed = append(failed, s.cleanUploads(ctx, uploads, holds)...)
-	return s.joined("clean up", failed)
+	return append(failed, s.cleanUploads(ctx, uploads, holds)...)
 }
 
 // claimAll takes the locks of all keys that the debris belongs to, of dead processes

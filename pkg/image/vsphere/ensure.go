@@ -128,7 +128,7 @@ func (s *Store) produce(ctx context.Context, key image.Key, name string, source 
 		return nil, false, err
 	}
 	if h != nil {
-		defer h.release(ctx)
+		defer h.unlock(ctx)
 		if r, err = s.makeHeld(ctx, h, source, report); err != nil {
 			return nil, h.wasLost() || errors.Is(err, errTaken), err
 		}

@@ -20,8 +20,12 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 )
 
-// ownerLimit is more than the file of a lock has.
-const ownerLimit = 64 << 10
+const (
+	// ownerLimit is more than the file of a lock has.
+	ownerLimit = 64 << 10
+	// releaseAttempts is how often giving back a lock is tried: others wait for it.
+	releaseAttempts = 3
+)
 
 // owner is what the holder of a lock writes into it.
 type owner struct {
@@ -158,7 +162,7 @@ func (s *Store) await(ctx context.Context, key image.Key, generation int, c clai
 	var w watch
 	for {
 		before := s.o.Clock.Now()
-		content, err := s.files.Read(ctx, file, ownerLimit)
+		content, err := s.read(ctx, file, ownerLimit)
 		if errdefs.Is(err, errdefs.NotFound) {
 			// It is gone, or its holder has just made it, or died right then.
 			var all []int
@@ -266,7 +270,7 @@ func (h *hold) write(ctx context.Context) error {
 
 // mine reads whether the lock is still this holder's.
 func (h *hold) mine(ctx context.Context) (bool, error) {
-	content, err := h.s.files.Read(ctx, h.file(), ownerLimit)
+	content, err := h.s.read(ctx, h.file(), ownerLimit)
 	if errdefs.Is(err, errdefs.NotFound) {
 		return false, nil
 	}
@@ -330,17 +334,29 @@ func (h *hold) check(ctx context.Context) error {
 }
 
 // release gives the lock back, whatever became of ctx. If that cannot be, the lock
-// is taken for that of a dead process.
-func (h *hold) release(ctx context.Context) {
+// is taken for that of a dead process some time later; the error says so.
+func (h *hold) release(ctx context.Context) error {
 	h.stop()
 	<-h.done
 	tidy, cancel := detached(ctx)
 	defer cancel()
-	mine, err := h.mine(tidy)
-	if err == nil && mine {
-		err = h.s.files.Delete(tidy, h.directory())
+	var err error
+	for range releaseAttempts {
+		var mine bool
+		mine, err = h.mine(tidy)
+		if err == nil && mine {
+			err = h.s.files.Delete(tidy, h.directory())
+		}
+		if err == nil {
+			return nil
+		}
 	}
-	if err != nil {
-		klog.FromContext(ctx).Info("Could not give back the lock of an image; it grows old by itself", "path", h.directory(), "reason", err.Error())
+	return h.s.fail(err, "give back the lock of image %s; it grows old by itself", h.key)
+}
+
+// unlock is release for those whose work is done in any case.
+func (h *hold) unlock(ctx context.Context) {
+	if err := h.release(ctx); err != nil {
+		klog.FromContext(ctx).Info("Could not give back the lock of an image", "path", h.directory(), "reason", err.Error())
 	}
 }

@@ -27,6 +27,8 @@ const (
 	recordFormat = 1
 	// recordLimit is more than a record can have: registries limit configurations.
 	recordLimit = 16 << 20
+	// readAttempts is how often something is read that changes meanwhile.
+	readAttempts = 3
 )
 
 // record says what a disk is. The file of a name holds one with Name.
@@ -97,10 +99,21 @@ func isElement(s string) bool {
 	return s != "." && s != ".." && !strings.ContainsFunc(s, func(r rune) bool { return r == '/' || r == '\\' || unicode.IsControl(r) })
 }
 
+// read reads a file that others rewrite. Who does so while it is read may cut it
+// short; that passes.
+func (s *Store) read(ctx context.Context, p string, limit int64) ([]byte, error) {
+	for attempt := 1; ; attempt++ {
+		b, err := s.files.Read(ctx, p, limit)
+		if attempt == readAttempts || !errors.Is(err, io.ErrUnexpectedEOF) {
+			return b, err
+		}
+	}
+}
+
 // readRecord reads a record. It is NotFound if there is none, or none that could be
 // of this store: wrong says why a record that parses is not the one. That is logged.
 func (s *Store) readRecord(ctx context.Context, p string, wrong func(*record) string) (*record, error) {
-	b, err := s.files.Read(ctx, p, recordLimit)
+	b, err := s.read(ctx, p, recordLimit)
 	if errdefs.Is(err, errdefs.FailedPrecondition) {
 		return nil, s.ignored(ctx, p, err) // it is too large
 	}

@@ -39,16 +39,14 @@ func (s *Store) Remove(ctx context.Context, keys ...image.Key) (removed []image.
 		return nil, nil
 	}
 	removals, failed := s.beginRemovals(ctx, keys)
-	defer func() {
-		for _, r := range removals {
-			r.hold.release(ctx)
-		}
-	}()
 	if len(removals) > 0 {
 		failed = append(failed, s.withdraw(ctx, removals)...)
 		var more []error
 		removed, more = s.finish(ctx, removals)
 		failed = append(failed, more...)
+	}
+	for _, r := range removals {
+		failed = append(failed, r.hold.release(ctx))
 	}
 	return removed, s.joined("remove images", failed)
 }
@@ -100,7 +98,7 @@ func (s *Store) begin(ctx context.Context, key image.Key, all []machine) (*remov
 		return nil, s.fail(err, "remove image %s", key)
 	}
 	if r, err = s.published(ctx, key, "remove"); err != nil {
-		h.release(ctx)
+		h.unlock(ctx)
 		return nil, err
 	}
 	return &removal{hold: h, record: r}, nil

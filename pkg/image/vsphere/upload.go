@@ -92,8 +92,10 @@ func (s *Store) attempt(ctx context.Context, h *hold, r *record, content image.C
 		return nil, err
 	}
 	report(image.Progress{Stage: image.Publishing})
-	if err := s.whole(ctx, r); err != nil {
+	if err := s.whole(ctx, r); errdefs.Is(err, errdefs.NotFound) {
 		return nil, errdefs.Wrap(errdefs.Aborted, err, "the disk was deleted while it was made")
+	} else if err != nil {
+		return nil, err
 	}
 	return s.publish(ctx, r, pending)
 }

@@ -21,12 +21,8 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 )
 
-const (
-	// pageSize is how many VMs vCenter tells of in one answer at most.
-	pageSize = 1000
-	// readAttempts is how often all VMs are read when some vanish meanwhile.
-	readAttempts = 3
-)
+// pageSize is how many VMs vCenter tells of in one answer at most.
+const pageSize = 1000
 
 // compareKeys is the order in which locks are taken.
 func compareKeys(a, b image.Key) int {

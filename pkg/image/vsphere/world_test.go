@@ -256,7 +256,8 @@ func (w *world) store(fault imagetest.Fault) (*Store, *seam) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stores++
-	s := New(Options{Client: w.client, Host: w.host, Owner: fmt.Sprintf("process-%d", w.stores), Clock: w.clock})
+	// A few beats do: each is a step of its own.
+	s := New(Options{Client: w.client, Host: w.host, Owner: fmt.Sprintf("process-%d", w.stores), Clock: w.clock, Beat: DefaultStale / 2})
 	files, ok := s.files.(*datastore.Files)
 	if !ok {
 		w.Fatalf("files are %T", s.files)
