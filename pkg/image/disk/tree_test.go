@@ -24,6 +24,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/disk"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/ext4"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/registry"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/images"
 )
 
@@ -91,7 +92,11 @@ func source(t testing.TB, ctx context.Context, reference string, o disk.Options,
 		t.Fatal(err)
 	}
 	t.Cleanup(img.Close)
-	return disk.Source(img, o)(ctx, image.Key{Digest: img.Digest, Size: size}, report)
+	return disk.Source(img, o)(ctx, keyOf(img, size), report)
+}
+
+func keyOf(img *registry.Image, size int64) image.Key {
+	return image.Key{Digest: img.Digest, Size: size}
 }
 
 // closeContent closes it, and fails the test if something stays.
