@@ -76,7 +76,7 @@ func TestManyBeginInOneDirectory(t *testing.T) {
 	var group sync.WaitGroup
 	for range 6 {
 		group.Go(func() {
-			c, err := source(t, t.Context(), ref, disk.Options{Dir: temp}, gib, nil)
+			c, err := source(t.Context(), t, ref, disk.Options{Dir: temp}, gib, nil)
 			if err != nil {
 				t.Error(err)
 				return

@@ -180,7 +180,7 @@ func TestAnEndedContextLeavesNothing(t *testing.T) {
 	for _, stage := range []image.Stage{image.Downloading, image.Unpacking, image.Converting} {
 		temp := t.TempDir()
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := source(t, ctx, ref, disk.Options{Dir: temp}, gib, func(p image.Progress) {
+		_, err := source(ctx, t, ref, disk.Options{Dir: temp}, gib, func(p image.Progress) {
 			if p.Stage == stage {
 				cancel()
 			}
@@ -193,7 +193,7 @@ func TestAnEndedContextLeavesNothing(t *testing.T) {
 	temp := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
-	if _, err := source(t, ctx, ref, disk.Options{Dir: temp}, gib, nil); !errdefs.Is(err, errdefs.DeadlineExceeded) {
+	if _, err := source(ctx, t, ref, disk.Options{Dir: temp}, gib, nil); !errdefs.Is(err, errdefs.DeadlineExceeded) {
 		t.Errorf("%s error: %v", errdefs.KindOf(err), err)
 	}
 	nothingIn(t, temp)
@@ -218,7 +218,7 @@ func TestAnImageThatDoesNotFitIsToldWhatWould(t *testing.T) {
 	t.Parallel()
 	temp := t.TempDir()
 	ref := serve(t, images.Config{}, layer(t, images.File("large", strings.Repeat("large ", 10<<20))))
-	_, err := source(t, t.Context(), ref, disk.Options{Dir: temp}, 64<<20, nil)
+	_, err := source(t.Context(), t, ref, disk.Options{Dir: temp}, 64<<20, nil)
 	if !errdefs.Is(err, errdefs.InvalidArgument) || !strings.Contains(err.Error(), "rootDisk.size") {
 		t.Fatalf("%s error: %v", errdefs.KindOf(err), err)
 	}
@@ -243,7 +243,7 @@ func TestADirectoryThatCannotBeUsedIsNamed(t *testing.T) {
 		"one that is absent": filepath.Join(t.TempDir(), "absent"),
 		"a file":             file,
 	} {
-		_, err := source(t, t.Context(), ref, disk.Options{Dir: dir}, gib, nil)
+		_, err := source(t.Context(), t, ref, disk.Options{Dir: dir}, gib, nil)
 		if !errdefs.Is(err, errdefs.FailedPrecondition) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "temporary") {
 			t.Errorf("%s: %s error: %v", name, errdefs.KindOf(err), err)
 		}

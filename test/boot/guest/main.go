@@ -9,6 +9,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func load(name string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	return unix.FinitModule(int(f.Fd()), "", 0)
 }
 
@@ -121,7 +122,7 @@ func (w *work) run() error {
 	if err := unix.Mount("proc", "/root/proc", "proc", 0, ""); err != nil {
 		return err
 	}
-	c := exec.Command(w.Command[0], w.Command[1:]...)
+	c := exec.CommandContext(context.Background(), w.Command[0], w.Command[1:]...)
 	c.Env, c.Dir, c.Stdout, c.Stderr = w.Env, w.Dir, os.Stdout, os.Stdout
 	c.SysProcAttr = &unix.SysProcAttr{Chroot: "/root"}
 	return c.Run()
