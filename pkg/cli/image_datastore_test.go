@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -135,5 +136,24 @@ func TestADryRunSendsNothingThatChangesADatastore(t *testing.T) {
 	}
 	if got := w.onDatastore(ctx, t, "prune", "--all"); got.code != 0 || len(w.imageFiles()) > 0 {
 		t.Errorf("got %+v, %q are left", got, w.imageFiles())
+	}
+}
+
+func TestInterruptedUploadLeavesNothingOnTheDatastore(t *testing.T) {
+	w := newWorld(t, vchsim.Options{NoForeign: true, Registry: &images.Options{}})
+	ctx, interrupt := context.WithCancel(t.Context())
+	// The disk is extended when its content is there.
+	defer w.OnCall("ExtendVirtualDisk_Task", interrupt)()
+	dir := t.TempDir()
+	got := w.onDatastore(ctx, t, "pull", "--size", "100Mi", "--temp-dir", dir, "--insecure-registry", w.Registry().Host(), w.NodeImage())
+	if got.code != 1 || got.stdout != "" || !strings.Contains(got.stderr, "context canceled") {
+		t.Errorf("got %+v", got)
+	}
+	left, err := os.ReadDir(dir)
+	if files := w.imageFiles(); err != nil || len(files)+len(left) > 0 {
+		t.Errorf("%q and %v are left, %v", files, left, err)
+	}
+	if n := w.Sessions(); n != 0 {
+		t.Errorf("%d sessions are left in vCenter", n)
 	}
 }
