@@ -15,6 +15,7 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
@@ -25,7 +26,8 @@ import (
 // Plant makes foreigners as a person would: by hand, with an ordinary client.
 func (w *World) Plant(kind spitest.Foreign, machine string) string {
 	w.Helper()
-	spec, cluster, name := w.Spec(), vchsim.Cluster, machine
+	spec, cluster, name := w.Sim.ProviderSpec(), vchsim.Cluster, machine // of a prepared disk: a plan of an image needs the disk
+	v1alpha1.SetDefaults(spec)
 	mark := func(*types.VirtualMachineConfigSpec) {}
 	switch kind {
 	case spitest.OtherCluster:

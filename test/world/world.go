@@ -54,7 +54,8 @@ type World struct {
 
 var _ spitest.Harness = (*World)(nil)
 
-// New starts a world. The files of o are in a directory of the test.
+// New starts a world. The files of o are in a directory of the test. With a registry,
+// machines are of its node image, whose disk is there.
 func New(t testing.TB, o vchsim.Options) *World {
 	t.Helper()
 	o.Dir = t.TempDir()
@@ -71,6 +72,9 @@ func New(t testing.TB, o vchsim.Options) *World {
 	w.Admin = client.Vim()
 	if w.Host, err = vch.Find(t.Context(), client, sim.ProviderSpec().VCH); err != nil {
 		t.Fatal(err)
+	}
+	if sim.Registry() != nil {
+		w.fetchImage()
 	}
 	for ref := range w.read("name") {
 		w.foreign[ref] = true
@@ -127,9 +131,26 @@ func (w *World) Backend(o vcenter.Options) *vsphere.Backend {
 	return vsphere.New(vsphere.Options{Pool: pool, HostKey: hostKey, Images: images})
 }
 
-// Spec returns the simulator's ProviderSpec with defaults.
+// fetchImage has the node image made into a disk, as another process would do, so
+// that machines find it.
+func (w *World) fetchImage() {
+	w.Helper()
+	_, err := w.Backend(vcenter.Options{}).CreateMachine(w.Context(), "warm-up", w.Spec(), w.Secret())
+	if err == nil {
+		_, err = w.Backend(vcenter.Options{}).DeleteMachine(w.Context(), "warm-up", "", w.Spec(), w.Secret())
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// Spec returns the simulator's ProviderSpec with defaults, with the node image if
+// the world has a registry.
 func (w *World) Spec() *v1alpha1.ProviderSpec {
 	spec := w.Sim.ProviderSpec()
+	if w.Sim.Registry() != nil {
+		spec = w.Sim.ImageSpec()
+	}
 	v1alpha1.SetDefaults(spec)
 	return spec
 }

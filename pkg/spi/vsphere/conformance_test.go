@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/spitest"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/images"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/world"
 )
@@ -14,6 +15,13 @@ import (
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	spitest.Run(t, func(t *testing.T) spitest.Harness { return world.New(t, vchsim.Options{}) })
+}
+
+func TestConformanceWithAnImage(t *testing.T) {
+	t.Parallel()
+	spitest.Run(t, func(t *testing.T) spitest.Harness {
+		return world.New(t, vchsim.Options{Registry: &images.Options{}})
+	})
 }
 
 // Tests whose name ends in UnderFaults cost minutes of CPU; one call after the other,
