@@ -173,6 +173,7 @@ func (d *demo) apply(ctx context.Context) error {
 			return err
 		}
 	}
+	d.say("the image becomes the root disk now; MCM says CrashLoopBackOff while it asks again and again")
 	return d.watch(ctx, 1+d.replicas("MachineSet")+d.replicas("MachineDeployment"))
 }
 

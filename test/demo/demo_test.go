@@ -62,6 +62,18 @@ func TestWhatIsLeftRunningIsFound(t *testing.T) {
 	}
 }
 
+func TestTheDriversWordsAreTakenOutOfMCMs(t *testing.T) {
+	t.Parallel()
+	for description, want := range map[string]string{
+		"Cloud provider message - machine codes error: code = [Unavailable] message = [image a/b:c [x]: converting, 62 %]": "Unavailable: image a/b:c [x]: converting, 62 %",
+		"no node came": "no node came",
+	} {
+		if got := reason(description); got != want {
+			t.Errorf("%q is told as %q, want %q", description, got, want)
+		}
+	}
+}
+
 func TestChangesAreToldOnce(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder

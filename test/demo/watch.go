@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"time"
 
@@ -73,11 +74,20 @@ func (d *demo) states(ctx context.Context) (map[string]string, error) {
 		case state == running && d.isReady(ctx, machine.Labels[machinev1.NodeLabelKey]):
 			state = nodeReady
 		case machine.Status.LastOperation.State == machinev1.MachineStateFailed:
-			state += " (" + machine.Status.LastOperation.Description + ")"
+			state += " (" + reason(machine.Status.LastOperation.Description) + ")"
 		}
 		states[machine.Name] = state
 	}
 	return states, nil
+}
+
+// reason takes the driver's code and words out of what MCM makes of them.
+func reason(description string) string {
+	found := regexp.MustCompile(`code = \[(\w+)\] message = \[(.*)\]$`).FindStringSubmatch(description)
+	if found == nil {
+		return description
+	}
+	return found[1] + ": " + found[2]
 }
 
 func (d *demo) isReady(ctx context.Context, node string) bool {
