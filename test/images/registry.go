@@ -280,8 +280,12 @@ func blobOf(request *http.Request) (bool, string) {
 
 // refuse answers as registries do.
 func refuse(w http.ResponseWriter, status int, code, message string) {
+	body, err := json.Marshal(map[string][]map[string]string{"errors": {{"code": code, "message": message}}})
+	if err != nil {
+		body = nil // strings can always be encoded
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	// Who does not read the answer is gone.
-	_ = json.NewEncoder(w).Encode(map[string][]map[string]string{"errors": {{"code": code, "message": message}}})
+	_, _ = w.Write(body)
 }
