@@ -228,6 +228,9 @@ func (s *Store) take(ctx context.Context, key image.Key, generation int) (*hold,
 		if err := s.files.Delete(tidy, h.directory()); err != nil {
 			klog.FromContext(ctx).Info("Could not delete a lock", "path", h.directory(), "reason", err.Error())
 		}
+		if errdefs.Is(err, errdefs.NotFound) {
+			err = errdefs.Wrap(errdefs.AlreadyExists, errTaken, "lock image %s", key)
+		}
 		return nil, err
 	}
 	go h.beat(beating)

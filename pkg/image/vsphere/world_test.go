@@ -101,13 +101,31 @@ type seam struct {
 	inv   inventory
 	imp   imports
 	fault imagetest.Fault
+	// before, if set, is called before each step.
+	before func()
+	// skew is added to vCenter's time.
+	skew time.Duration
 
 	mu    sync.Mutex
 	steps int
 }
 
+// newSeam puts a seam between a store and the world.
+func newSeam(w *world, s *Store, fault imagetest.Fault) *seam {
+	files, ok := s.files.(*datastore.Files)
+	if !ok {
+		w.Fatalf("files are %T", s.files)
+	}
+	m := &seam{w: w, files: files, inv: s.inventory, imp: s.imports, fault: fault}
+	s.files, s.inventory, s.imports = m, m, m
+	return m
+}
+
 // step carries out one step, or what the fault makes of it.
 func (m *seam) step(what string, do func() error) error {
+	if m.before != nil {
+		m.before()
+	}
 	m.mu.Lock()
 	m.steps++
 	n := m.steps
@@ -231,7 +249,7 @@ func (m *seam) vms(ctx context.Context) (content []types.ObjectContent, err erro
 
 func (m *seam) now(context.Context) (now time.Time, err error) {
 	return now, m.step("ask for the time", func() error {
-		now = m.w.clock.Now()
+		now = m.w.clock.Now().Add(m.skew)
 		return nil
 	})
 }
@@ -258,13 +276,7 @@ func (w *world) store(fault imagetest.Fault) (*Store, *seam) {
 	w.stores++
 	// A few beats do: each is a step of its own.
 	s := New(Options{Client: w.client, Host: w.host, Owner: fmt.Sprintf("process-%d", w.stores), Clock: w.clock, Beat: DefaultStale / 2})
-	files, ok := s.files.(*datastore.Files)
-	if !ok {
-		w.Fatalf("files are %T", s.files)
-	}
-	m := &seam{w: w, files: files, inv: s.inventory, imp: s.imports, fault: fault}
-	s.files, s.inventory, s.imports = m, m, m
-	return s, m
+	return s, newSeam(w, s, fault)
 }
 
 // Store implements imagetest.Harness.
@@ -413,6 +425,12 @@ func (w *world) machine() (*object.VirtualMachine, image.User) {
 // Attach implements imagetest.Harness.
 func (w *world) Attach(file string) image.User {
 	w.Helper()
+	return w.attach(file)
+}
+
+// attach makes a VM with a child disk of the first of files, which is a child of the second.
+func (w *world) attach(files ...string) image.User {
+	w.Helper()
 	vm, user := w.machine()
 	devices, err := vm.Device(w.Context())
 	if err != nil {
@@ -422,7 +440,11 @@ func (w *world) Attach(file string) image.User {
 	if err != nil {
 		w.Fatal(err)
 	}
-	parent := devices.CreateDisk(controller, w.host.Datastores[w.host.ImageStore.Datastore].Ref, file)
+	parent := devices.CreateDisk(controller, w.host.Datastores[w.host.ImageStore.Datastore].Ref, files[0])
+	if len(files) > 1 {
+		// vCenter knows the whole chain by itself, the simulator what it is told.
+		parent.Backing = flat(files...)
+	}
 	if err := vm.AddDevice(w.Context(), devices.ChildDisk(parent)); err != nil {
 		w.Fatal(err)
 	}
