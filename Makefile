@@ -50,7 +50,7 @@ integration: ## Run MCM's own integration framework, with the driver in-process 
 
 .PHONY: bench
 bench: ## Run the benchmarks.
-	go test -run '^$$' -bench . -benchmem ./pkg/...
+	go test -run '^$$' -bench . -benchmem ./pkg/... ./test/rootdisk
 
 .PHONY: verify
 verify: ## Check scripts, modules, generated files, vet, lint.

@@ -30,7 +30,7 @@ unit() {
   go test -count=1 -timeout 20m -run 'UnderFaults$' ./pkg/spi/... ./pkg/image/... ./test/conformance || return 1
   # The largest images that may be: the race detector has memory of its own, and
   # these measure memory.
-  go test -count=1 -timeout 20m -run 'AtFullSize$' ./pkg/image/disk
+  go test -count=1 -timeout 20m -run 'AtFullSize$' ./pkg/image/disk ./test/rootdisk
 }
 
 e2e() {

@@ -75,6 +75,7 @@ var fences = map[string][]string{
 	"github.com/grpc-ecosystem":                      {"pkg/provider/cmi", "cmd"},
 	"github.com/google/go-containerregistry":         {"pkg/image/registry", "test"},
 	"github.com/spf13/cobra":                         {"pkg/cli", "cmd"},
+	"github.com/vbauerster/mpb":                      {"pkg/cli"},
 	"github.com/onsi/ginkgo":                         {"pkg/provider", "test"},
 	"github.com/onsi/gomega":                         {"pkg/provider", "test"},
 	"github.com/pkg/errors":                          {},

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -35,8 +34,15 @@ type victim struct {
 	Size      int64
 	Insecure  []string
 	Dir       string
-	// Stage is where it stands still.
+	// Stage is where it stands still. Without one it goes on to the end and prints its result.
 	Stage image.Stage
+}
+
+// result is what it prints at the end.
+type result struct {
+	Disk *image.Disk
+	// Status is what Linux says of the process.
+	Status string
 }
 
 func TestMain(m *testing.M) {
@@ -44,8 +50,10 @@ func TestMain(m *testing.M) {
 	if file == "" {
 		os.Exit(m.Run())
 	}
-	fmt.Fprintln(os.Stderr, live(context.Background(), file))
-	os.Exit(1) // it was to be killed
+	if err := live(context.Background(), file); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 func live(ctx context.Context, file string) error {
@@ -69,7 +77,7 @@ func live(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	_, err = pull.New(pull.Options{Dir: v.Dir}).Pull(ctx, pull.Request{
+	disk, err := pull.New(pull.Options{Dir: v.Dir}).Pull(ctx, pull.Request{
 		Store: impatient("victim")(client, host), Reference: v.Reference, Size: v.Size,
 		Policy: v1alpha1.PullIfNotPresent, Registry: registry.Options{Insecure: v.Insecure},
 	}, func(p image.Progress) {
@@ -78,24 +86,23 @@ func live(ctx context.Context, file string) error {
 			select {}
 		}
 	})
-	return fmt.Errorf("the stage %s was never reached: %w", v.Stage, err)
+	switch {
+	case err != nil:
+		return err
+	case v.Stage != "":
+		return fmt.Errorf("the stage %s was never reached", v.Stage)
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(result{Disk: disk, Status: string(status)})
 }
 
 // killAt fetches the site's image in another process and kills it at a stage.
 func (s *site) killAt(stage image.Stage, dir string) {
 	s.Helper()
-	spec := s.spec()
-	content, err := json.Marshal(victim{
-		Secret: s.sim.Secret(), VCH: spec.VCH, Reference: spec.Image, Size: spec.RootDiskBytes(),
-		Insecure: spec.Registries.Insecure, Dir: dir, Stage: stage,
-	})
-	if err != nil {
-		s.Fatal(err)
-	}
-	file := filepath.Join(s.TempDir(), "victim.json")
-	if err := os.WriteFile(file, content, 0o600); err != nil {
-		s.Fatal(err)
-	}
+	file := s.victimFile(dir, s.spec().RootDiskBytes(), stage)
 	ctx, cancel := context.WithTimeout(s.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])

@@ -36,7 +36,7 @@ const patience = 2 * time.Minute
 
 // site is a simulated vCenter and a registry with one image.
 type site struct {
-	*testing.T
+	testing.TB
 	sim       *vchsim.Sim
 	registry  *images.Registry
 	reference string
@@ -44,7 +44,7 @@ type site struct {
 	size      int64  // of that layer's blob
 }
 
-func newSite(t *testing.T, o vchsim.Options) *site {
+func newSite(t testing.TB, o vchsim.Options) *site {
 	t.Helper()
 	o.Dir = t.TempDir()
 	sim, err := vchsim.Start(t.Context(), o)
@@ -57,7 +57,7 @@ func newSite(t *testing.T, o vchsim.Options) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(registry.Close)
-	s := &site{T: t, sim: sim, registry: registry}
+	s := &site{TB: t, sim: sim, registry: registry}
 	// Half of it is random, as programs are to a compressor.
 	noise := make([]byte, 4<<20)
 	source := rand.NewChaCha8([32]byte{1})

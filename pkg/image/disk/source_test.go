@@ -37,8 +37,8 @@ func layer(t testing.TB, entries ...images.Entry) images.ImageLayer {
 // small puts an image of 3 MB into a registry.
 func small(t testing.TB) string {
 	t.Helper()
-	return serve(t, images.Config{}, layer(t, images.Entry{Name: "bin/program", Size: 3 << 19, Open: func() io.Reader { return newProgram(1) }}),
-		layer(t, images.Entry{Name: "bin/other", Size: 3 << 19, Open: func() io.Reader { return newProgram(2) }}))
+	return serve(t, images.Config{}, layer(t, images.Entry{Name: "bin/program", Size: 3 << 19, Open: func() io.Reader { return images.Program(1) }}),
+		layer(t, images.Entry{Name: "bin/other", Size: 3 << 19, Open: func() io.Reader { return images.Program(2) }}))
 }
 
 // sums are digests of both forms.
