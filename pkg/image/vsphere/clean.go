@@ -106,7 +106,7 @@ func (s *Store) cleanSmall(ctx context.Context, d debris) error {
 	case d.name != nil:
 		return s.cleanName(ctx, d.name)
 	case d.file != "":
-		if err := s.files.Delete(ctx, path.Join(s.layout.root, d.file)); err != nil {
+		if err := s.files.Delete(ctx, d.file); err != nil {
 			return s.fail(err, "delete the record of image %s, which cannot be read", d.key)
 		}
 	}
@@ -166,7 +166,7 @@ func (s *Store) cleanUpload(ctx context.Context, u upload, h *hold) error {
 		return err
 	}
 	dir := s.layout.upload(u.key, u.id)
-	entries, err := s.files.List(ctx, dir, "*"+recordSuffix)
+	entries, err := s.files.List(ctx, dir, "*")
 	if errdefs.Is(err, errdefs.NotFound) {
 		return nil
 	}

@@ -168,7 +168,7 @@ func (s *Store) makeHeld(ctx context.Context, h *hold, source image.Source, repo
 // cut off is deleted. Anything that this cannot do is left for Clean.
 func (s *Store) recover(ctx context.Context, h *hold) (*record, error) {
 	key := h.key
-	entries, err := s.files.List(ctx, s.layout.disks(), base(key)+".*")
+	entries, err := s.files.List(ctx, s.layout.disks(), "*")
 	if err != nil && !errdefs.Is(err, errdefs.NotFound) {
 		return nil, err
 	}

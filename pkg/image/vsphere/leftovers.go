@@ -23,7 +23,7 @@ type debris struct {
 	key image.Key
 	// One of these is set; none if it is a lock.
 	upload *upload
-	file   string // below the store's directory
+	file   string // a record
 	name   *nameOf
 	holder *holder
 }
@@ -66,56 +66,91 @@ func (s *Store) search(ctx context.Context, own map[image.Key]*hold) ([]debris, 
 	return s.debris(snap, holders, dead, own), nil
 }
 
-// debris judges a snapshot: what belongs to no disk that is published, is old, and of
-// a key that nobody is at. dead says what is old. What is of a key whose lock is held
-// need not be old.
+// judge tells what of a snapshot is debris.
+type judge struct {
+	s    *Store
+	snap *snapshot
+	// dead says what is old.
+	dead func(time.Time) bool
+	// own are keys whose locks are held: what is of them need not be old.
+	own map[image.Key]*hold
+	all []debris
+}
+
+// debris is what belongs to no disk that is published, is old, and of a key that
+// nobody is at.
 func (s *Store) debris(snap *snapshot, holders []holder, dead func(time.Time) bool, own map[image.Key]*hold) []debris {
-	busy := func(key image.Key) bool {
-		l := snap.locks[key]
-		return snap.reserved[key] || l != nil && own[key] == nil && !dead(l.modified)
-	}
-	old := func(key image.Key, modified time.Time) bool { return own[key] != nil || dead(modified) }
-	var all []debris
-	add := func(p, reason string, d debris) {
-		d.Leftover = image.Leftover{Path: p, Reason: reason, ID: p}
-		all = append(all, d)
-	}
-	below := func(elements ...string) string {
-		return s.files.Path(path.Join(append([]string{s.layout.root}, elements...)...))
-	}
-	for _, u := range snap.uploads {
-		if r := snap.records[u.key]; (r == nil || r.Upload != u.id) && !busy(u.key) && old(u.key, u.modified) {
-			add(below(disksDirectory, base(u.key)+"."+u.id), u.reason(), debris{key: u.key, upload: &u})
+	j := &judge{s: s, snap: snap, dead: dead, own: own}
+	j.disks()
+	j.names()
+	j.locks()
+	for _, h := range holders {
+		if key := h.mark.key(); !j.busy(key) {
+			j.all = append(j.all, debris{
+				Leftover: image.Leftover{Path: h.name, Reason: "VM of an import that was cut off", ID: h.ref.Value}, key: key, holder: &h,
+			})
 		}
 	}
-	for key, spoilt := range snap.unreadable {
-		if spoilt && !busy(key) {
-			file := path.Join(disksDirectory, base(key)+recordSuffix)
-			add(below(file), "record that cannot be read", debris{key: key, file: file})
+	slices.SortFunc(j.all, func(a, b debris) int { return strings.Compare(a.Path, b.Path) })
+	return j.all
+}
+
+// busy reports that somebody is at a key, or that it is of a later release.
+func (j *judge) busy(key image.Key) bool {
+	l := j.snap.locks[key]
+	return j.snap.reserved[key] || l != nil && j.own[key] == nil && !j.dead(l.modified)
+}
+
+func (j *judge) old(key image.Key, modified time.Time) bool {
+	return j.own[key] != nil || j.dead(modified)
+}
+
+// add notes what is at a path on the datastore.
+func (j *judge) add(p, reason string, d debris) {
+	p = j.s.files.Path(p)
+	d.Leftover = image.Leftover{Path: p, Reason: reason, ID: p}
+	j.all = append(j.all, d)
+}
+
+func (j *judge) disks() {
+	for _, u := range j.snap.uploads {
+		if r := j.snap.records[u.key]; (r == nil || r.Upload != u.id) && !j.busy(u.key) && j.old(u.key, u.modified) {
+			j.add(j.s.layout.upload(u.key, u.id), u.reason(), debris{key: u.key, upload: &u})
 		}
 	}
-	for _, n := range snap.names {
-		if d, reason := snap.nameDebris(n, busy); reason != "" && old(d.key, n.modified) {
-			add(below(namesDirectory, n.file), reason, d)
+	for key, spoilt := range j.snap.unreadable {
+		if spoilt && !j.busy(key) {
+			file := j.s.layout.record(key)
+			j.add(file, "record that cannot be read", debris{key: key, file: file})
 		}
 	}
-	for key, l := range snap.locks {
-		if busy(key) || own[key] != nil {
+}
+
+func (j *judge) names() {
+	for _, n := range j.snap.names {
+		d := debris{name: &n}
+		reason := "name that cannot be read"
+		if n.record != nil {
+			d.key, reason = n.record.Key, "name that leads to no disk"
+			if r := j.snap.records[d.key]; r != nil && r.Upload == n.record.Upload || j.busy(d.key) {
+				continue
+			}
+		}
+		if !n.reserved && j.old(d.key, n.modified) {
+			j.add(path.Join(j.s.layout.names(), n.file), reason, d)
+		}
+	}
+}
+
+func (j *judge) locks() {
+	for key, l := range j.snap.locks {
+		if j.busy(key) || j.own[key] != nil {
 			continue
 		}
 		for _, generation := range l.generations {
-			p := s.layout.lock(key, generation)
-			add(s.files.Path(p), "lock of a process that ended", debris{key: key})
+			j.add(j.s.layout.lock(key, generation), "lock of a process that ended", debris{key: key})
 		}
 	}
-	for _, h := range holders {
-		if key := h.mark.key(); !busy(key) {
-			add(h.name, "VM of an import that was cut off", debris{key: key, holder: &h})
-			all[len(all)-1].ID = h.ref.Value
-		}
-	}
-	slices.SortFunc(all, func(a, b debris) int { return strings.Compare(a.Path, b.Path) })
-	return all
 }
 
 // reason says what an upload is that is not published.
@@ -128,20 +163,4 @@ func (u upload) reason() string {
 	default:
 		return "disk whose deletion was cut off"
 	}
-}
-
-// nameDebris says why the file of a name leads nowhere, if so.
-func (snap *snapshot) nameDebris(n nameOf, busy func(image.Key) bool) (d debris, reason string) {
-	d.name = &n
-	if n.record == nil {
-		if n.reserved {
-			return d, ""
-		}
-		return d, "name that cannot be read"
-	}
-	d.key = n.record.Key
-	if r := snap.records[d.key]; r != nil && r.Upload == n.record.Upload || busy(d.key) {
-		return d, ""
-	}
-	return d, "name that leads to no disk"
 }

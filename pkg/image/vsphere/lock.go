@@ -106,7 +106,7 @@ type claim struct {
 // acquire waits for the lock of a key, and takes that of a dead holder over. It
 // returns nil without an error if the claim says that none is needed.
 func (s *Store) acquire(ctx context.Context, key image.Key, c claim) (*hold, error) {
-	for {
+	for beaten := 0; ; {
 		all, err := s.generations(ctx, key)
 		if err != nil {
 			return nil, err
@@ -125,7 +125,13 @@ func (s *Store) acquire(ctx context.Context, key image.Key, c claim) (*hold, err
 		}
 		h, err := s.take(ctx, key, next)
 		if errdefs.Is(err, errdefs.AlreadyExists) {
-			continue // somebody was faster
+			// Somebody was faster. That a listing does not show him may last a moment.
+			if beaten++; beaten > 1 {
+				if err := s.wait(ctx, s.o.Poll, "wait for a lock"); err != nil {
+					return nil, err
+				}
+			}
+			continue
 		}
 		if err != nil {
 			return nil, err
@@ -140,7 +146,7 @@ func (s *Store) acquire(ctx context.Context, key image.Key, c claim) (*hold, err
 }
 
 func (s *Store) generations(ctx context.Context, key image.Key) ([]int, error) {
-	entries, err := s.files.List(ctx, s.layout.locks(), base(key)+".*")
+	entries, err := s.files.List(ctx, s.layout.locks(), "*")
 	if err != nil && !errdefs.Is(err, errdefs.NotFound) {
 		return nil, err
 	}

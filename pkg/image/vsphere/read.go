@@ -76,7 +76,7 @@ func (s *Store) absent(key image.Key) error {
 
 // namesOf reads the records of all names that lead to a key.
 func (s *Store) namesOf(ctx context.Context, key image.Key) ([]*record, error) {
-	entries, err := s.files.List(ctx, s.layout.names(), "*-*"+recordSuffix)
+	entries, err := s.files.List(ctx, s.layout.names(), "*")
 	if errdefs.Is(err, errdefs.NotFound) {
 		return nil, nil
 	}

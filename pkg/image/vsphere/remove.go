@@ -223,7 +223,11 @@ func (s *Store) delete(ctx context.Context, r *removal, all []machine) error {
 		return back(s.fail(err, "remove %s", r.what()))
 	}
 	// From here on it cannot be published again; if it was already, this fails.
-	if err := s.files.Move(ctx, s.withdrawnPath(r), path.Join(s.layout.upload(key, id), doomedFile)); err != nil {
+	err = s.files.Move(ctx, s.withdrawnPath(r), path.Join(s.layout.upload(key, id), doomedFile))
+	if errdefs.Is(err, errdefs.NotFound) {
+		return errdefs.New(errdefs.Aborted, "image store %s: %s is not removed: meanwhile somebody published it again", s, r.what())
+	}
+	if err != nil {
 		return back(s.fail(err, "remove %s", r.what()))
 	}
 	return s.deletion(s.deleteUpload(ctx, key, id, false), r.what())

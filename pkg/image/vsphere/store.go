@@ -46,7 +46,8 @@ type Options struct {
 	Owner string
 	// Clock is what the store waits by. Default: the real one.
 	Clock clock.WithTicker
-	// Settle is the wait between withdrawing and deleting. Default: DefaultSettle.
+	// Settle is the wait between withdrawing and deleting. It must be longer than
+	// image.Validity. Default: DefaultSettle.
 	Settle time.Duration
 	// Beat is how often the holder of a lock shows that it is alive. Default: DefaultBeat.
 	Beat time.Duration
@@ -74,18 +75,28 @@ var _ image.Store = (*Store)(nil)
 
 // files are what a store needs of the datastore; see datastore.Files.
 type files interface {
+	contents
+	directories
+	ExtendDisk(ctx context.Context, p string, size int64) error
+	DeleteDisk(ctx context.Context, p string) error
+}
+
+// contents are those of files.
+type contents interface {
 	Path(p string) string
 	Read(ctx context.Context, p string, limit int64) ([]byte, error)
 	Size(ctx context.Context, p string) (int64, error)
 	Write(ctx context.Context, p string, r io.ReaderAt, size int64, progress func(done int64)) error
+}
+
+// directories are what files are in.
+type directories interface {
 	List(ctx context.Context, dir, pattern string) ([]datastore.Entry, error)
 	Tree(ctx context.Context, dir string) (map[string][]datastore.Entry, error)
 	MakeDirectory(ctx context.Context, dir string, parents bool) error
 	Resolve(ctx context.Context, p string) (string, error)
 	Delete(ctx context.Context, p string) error
 	Move(ctx context.Context, from, to string) error
-	ExtendDisk(ctx context.Context, p string, size int64) error
-	DeleteDisk(ctx context.Context, p string) error
 }
 
 // inventory is what a store asks of vCenter's inventory.

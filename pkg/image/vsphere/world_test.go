@@ -275,7 +275,7 @@ func (w *world) store(fault imagetest.Fault) (*Store, *seam) {
 	defer w.mu.Unlock()
 	w.stores++
 	// A few beats do: each is a step of its own.
-	s := New(Options{Client: w.client, Host: w.host, Owner: fmt.Sprintf("process-%d", w.stores), Clock: w.clock, Beat: DefaultStale / 2})
+	s := New(Options{Client: w.client, Host: w.host, Owner: fmt.Sprintf("process-%d", w.stores), Clock: w.clock, Beat: DefaultStale / 2, Settle: time.Minute})
 	return s, newSeam(w, s, fault)
 }
 
