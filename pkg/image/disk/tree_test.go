@@ -322,18 +322,18 @@ func compareDebugfs(t testing.TB, f *fixture, raw string) {
 			t.Errorf("debugfs says of %q (-want +got):\n%s", name, diff)
 		}
 	}
-	for what, want := range map[string]string{
-		"ea_get -x /attr/cap security.capability":         "01 00 00 02 00 20",
-		"ea_get -x /links/of-deleted security.capability": "01 00 00 02 00 20",
-		"stat /attr/block":                                "259:1048575",
-		"stat /links/one":                                 "Links: 3",
-		"cat /links/of-replaced":                          "before",
-		"cat /names/" + strings.Repeat("n", 255):          "long",
-		"stat /names/short":                               `Fast link dest: "sssss`,
-		"ea_get -V /attr/large user.large":                strings.Repeat("v", 3000),
+	for _, asked := range []struct{ what, want string }{
+		{"ea_get -x /attr/cap security.capability", "01 00 00 02 00 20"},
+		{"ea_get -x /links/of-deleted security.capability", "01 00 00 02 00 20"},
+		{"stat /attr/block", "259:1048575"},
+		{"stat /links/one", "Links: 3"},
+		{"cat /links/of-replaced", "before"},
+		{"cat /names/" + strings.Repeat("n", 255), "long"},
+		{"stat /names/short", `Fast link dest: "sssss`},
+		{"ea_get -V /attr/large user.large", strings.Repeat("v", 3000)},
 	} {
-		if out := run(t, "debugfs", "e2fsprogs", "-R", what, raw); !strings.Contains(out, want) {
-			t.Errorf("debugfs says to %s: %q, want %q", what, out, want)
+		if out := run(t, "debugfs", "e2fsprogs", "-R", asked.what, raw); !strings.Contains(out, asked.want) {
+			t.Errorf("debugfs says to %s: %q, want %q", asked.what, out, asked.want)
 		}
 	}
 }
