@@ -17,16 +17,18 @@ func TestConformance(t *testing.T) {
 	spitest.Run(t, func(t *testing.T) spitest.Harness { return world.New(t, vchsim.Options{}) })
 }
 
-func TestConformanceWithAnImage(t *testing.T) {
-	t.Parallel()
-	spitest.Run(t, func(t *testing.T) spitest.Harness {
-		return world.New(t, vchsim.Options{Registry: &images.Options{}})
-	})
-}
-
 // Tests whose name ends in UnderFaults cost minutes of CPU; one call after the other,
 // they give the race detector nothing to find, so hack/test.sh runs them without.
 func TestConformanceUnderFaults(t *testing.T) {
 	t.Parallel()
 	spitest.RunFaults(t, func(t *testing.T) spitest.Harness { return world.New(t, vchsim.Options{}) })
+}
+
+// What goes on at the same time is the same with an image, so this one is without
+// the race detector too.
+func TestConformanceWithAnImageUnderFaults(t *testing.T) {
+	t.Parallel()
+	spitest.Run(t, func(t *testing.T) spitest.Harness {
+		return world.New(t, vchsim.Options{Registry: &images.Options{}})
+	})
 }
