@@ -217,7 +217,7 @@ func TestCallsStayWithinTheBudget(t *testing.T) {
 
 func TestUsersTakeFewCallsInALargeInventory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{OtherVMs: 3000})
+	w := newWorld(t, vchsim.Options{OtherVMs: pageSize + 100})
 	key := testKey("a", 64)
 	user := w.Attach(w.make(w.plain, key, "", 1<<20).Path)
 	var users map[image.Key][]image.User
@@ -232,7 +232,7 @@ func TestUsersTakeFewCallsInALargeInventory(t *testing.T) {
 		t.Errorf("%d requests: %v", sum(calls), calls)
 	}
 	if calls["ContinueRetrievePropertiesEx"] == 0 {
-		t.Errorf("3000 VMs came in one answer: %v", calls)
+		t.Errorf("all VMs came in one answer: %v", calls)
 	}
 }
 
@@ -319,7 +319,7 @@ func TestAProcessThatSleepsAtAnyPointBreaksNothingUnderFaults(t *testing.T) {
 		slow := New(Options{Client: w.client, Host: w.host, Owner: "slow", Clock: w.clock.FakeClock})
 		f := &frozen{at: step, here: make(chan struct{}), thaw: make(chan struct{})}
 		m := newSeam(w, slow, imagetest.Fault{})
-		m.before = func() {
+		m.before = func(string) {
 			if f.n.Add(1) >= f.at {
 				f.once.Do(func() { close(f.here) })
 				<-f.thaw
@@ -384,7 +384,7 @@ func TestARemovalThatSleepsDeletesNothingThatIsWantedAgain(t *testing.T) {
 	thaw, asleep := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	m := newSeam(w, slow, imagetest.Fault{})
-	m.before = func() {
+	m.before = func(string) {
 		// It has withdrawn the disk, and beats no more.
 		if _, err := w.plain.find(context.WithoutCancel(t.Context()), key); err != nil {
 			once.Do(func() { close(asleep) })
@@ -421,6 +421,178 @@ func TestARemovalThatSleepsDeletesNothingThatIsWantedAgain(t *testing.T) {
 	}
 	w.clean()
 	w.remove(key)
+}
+
+func TestARemovalThatSleepsLeavesTheDiskToTheNextRemoval(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	key := testKey("a", 64)
+	disk := w.make(w.plain, key, nodeName, 1<<20)
+	slow := New(Options{Client: w.client, Host: w.host, Owner: "slow", Clock: w.clock.FakeClock})
+	var asleep atomic.Bool
+	thaw := make(chan struct{})
+	withdrawn := func() bool {
+		_, err := w.plain.find(t.Context(), key)
+		return err != nil
+	}
+	m := newSeam(w, slow, imagetest.Fault{})
+	m.before = func(string) {
+		if asleep.Load() || withdrawn() {
+			asleep.Store(true)
+			<-thaw
+		}
+	}
+	remove := func(s *Store) (ended chan struct{}, err *error) {
+		ended, err = make(chan struct{}), new(error)
+		go func() {
+			defer close(ended)
+			_, *err = s.Remove(t.Context(), key)
+		}()
+		return ended, err
+	}
+	first, firstErr := remove(slow)
+	poll(t, "the first removal to sleep", func() bool {
+		w.Advance(time.Second)
+		return asleep.Load()
+	})
+	other, _ := w.store(imagetest.Fault{})
+	w.passing(func() {
+		if _, err := other.Ensure(t.Context(), key, nodeName, w.noSource(), nil); err != nil {
+			t.Error(err)
+		}
+	})
+	// The second one has just begun to wait when the first one wakes up, long after its own wait.
+	second, secondErr := remove(other)
+	poll(t, "the second removal to withdraw", withdrawn)
+	close(thaw)
+	poll(t, "the first removal to end", func() bool {
+		select {
+		case <-first:
+			return true
+		default:
+			w.clock.FakeClock.Step(0)
+			return false
+		}
+	})
+	w.wantKind("the first removal", *firstErr, errdefs.Aborted)
+	w.wantContent(disk, 1<<20)
+	w.passUntil(second)
+	if *secondErr != nil {
+		// What the first one published again, it may have to leave.
+		w.wantKind("the second removal", *secondErr, errdefs.Aborted)
+		w.remove(key)
+	}
+	if left := w.Files(); len(left) != 0 {
+		t.Errorf("left are %q", left)
+	}
+}
+
+func TestAMakerWithoutItsLockUploadsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	s, key := w.plain, testKey("a", 64)
+	h, err := s.take(t.Context(), key, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.files.MakeDirectory(t.Context(), s.layout.lock(key, 2), false); err != nil {
+		t.Fatal(err)
+	}
+	w.sim.ResetCounters()
+	_, err = s.upload(t.Context(), h, rawContent{rawOf(1 << 20)}, func(image.Progress) {})
+	w.wantKind("upload", err, errdefs.Aborted, "took over")
+	if n := w.sim.BytesReceived(); n > 10_000 {
+		t.Errorf("%d bytes were sent", n)
+	}
+	if err := h.release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatIsSweptCannotBePublishedAnyMore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	key := testKey("a", 64)
+	dir := w.plain.layout.upload(key, idA)
+	b, err := testRecord(key, idA).encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write(path.Join(dir, pendingFile), string(b))
+	s, m := w.store(imagetest.Fault{})
+	tried := false
+	m.before = func(what string) {
+		if what == "delete "+dir {
+			tried = true
+			// Its maker was asleep, and wakes up at the worst moment.
+			err := w.plain.files.Move(context.WithoutCancel(t.Context()), path.Join(dir, pendingFile), w.plain.layout.record(key))
+			w.wantKind("publication", err, errdefs.NotFound)
+		}
+	}
+	disk := w.make(s, key, nodeName, 1<<20)
+	if !tried {
+		t.Error("nothing was swept")
+	}
+	if strings.Contains(disk.Path, idA) {
+		t.Errorf("the disk is %s", disk.Path)
+	}
+	w.remove(key)
+}
+
+func TestADiskThatWasWithdrawnIsOnlyPublishedAgainIfItIsWhole(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []bool{false, true} {
+		w := newWorld(t, vchsim.Options{})
+		s, key := w.plain, testKey("a", 64)
+		disk := w.make(s, key, nodeName, 1<<20)
+		dir := path.Dir(w.relative(disk.Path))
+		if err := s.files.Move(t.Context(), s.layout.record(key), path.Join(dir, withdrawnFile)); err != nil {
+			t.Fatal(err)
+		}
+		if lost {
+			w.Lose(disk.Path)
+		}
+		var calls atomic.Int32
+		again, err := s.Ensure(t.Context(), key, nodeName, source(&calls, 1<<20), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.wantContent(again, 1<<20)
+		if made := calls.Load() > 0; made != lost {
+			t.Errorf("its files were lost: %v; it was made again: %v", lost, made)
+		}
+		// The name led to what is no more.
+		if found, err := s.Lookup(t.Context(), nodeName, key.Size); err != nil || found.Path != again.Path {
+			t.Errorf("lookup: %v, %v, want %s", found, err, again.Path)
+		}
+		w.clean()
+		w.remove(key)
+	}
+}
+
+func TestTheSameDiskOfAnotherStoreIsAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, vchsim.Options{})
+	host := *w.host
+	host.ImageStore.Path = "vch-2"
+	key := testKey("a", 64)
+	other := New(Options{Client: w.client, Host: &host, Clock: w.clock})
+	user := w.Attach(w.make(other, key, nodeName, 1<<20).Path)
+	w.make(w.plain, key, nodeName, 1<<20)
+	for s, want := range map[*Store]map[image.Key][]image.User{other: {key: {user}}, w.plain: {}} {
+		users, err := s.Users(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, users); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", s, diff)
+		}
+	}
+	var err error
+	w.passing(func() { _, err = w.plain.Remove(t.Context(), key) })
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 func TestUploadsThatGoWrongLeaveNothingUnderFaults(t *testing.T) {

@@ -102,7 +102,7 @@ type seam struct {
 	imp   imports
 	fault imagetest.Fault
 	// before, if set, is called before each step.
-	before func()
+	before func(what string)
 	// skew is added to vCenter's time.
 	skew time.Duration
 
@@ -124,7 +124,7 @@ func newSeam(w *world, s *Store, fault imagetest.Fault) *seam {
 // step carries out one step, or what the fault makes of it.
 func (m *seam) step(what string, do func() error) error {
 	if m.before != nil {
-		m.before()
+		m.before(what)
 	}
 	m.mu.Lock()
 	m.steps++
