@@ -36,4 +36,17 @@ var _ = Describe("Metrics", func() {
 		Expect(durations.Write(&seen)).To(Succeed())
 		Expect(seen.GetHistogram().GetSampleCount()).To(BeEquivalentTo(2))
 	})
+
+	It("count images that were fetched, and those that could not be", func() {
+		const service = "ImagePull"
+		total := metrics.APIRequestCount.WithLabelValues("vch", service)
+		failed := metrics.APIFailedRequestCount.WithLabelValues("vch", service)
+		before, failedBefore := testutil.ToFloat64(total), testutil.ToFloat64(failed)
+
+		provider.ObserveImagePull(time.Minute, nil)
+		provider.ObserveImagePull(time.Minute, errors.New("no"))
+
+		Expect(testutil.ToFloat64(total) - before).To(Equal(2.0))
+		Expect(testutil.ToFloat64(failed) - failedBefore).To(Equal(1.0))
+	})
 })

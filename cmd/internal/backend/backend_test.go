@@ -50,7 +50,7 @@ func TestWrongValuesAreNamed(t *testing.T) {
 	t.Parallel()
 	for _, arg := range []string{
 		"--vcenter-max-concurrent-requests=0", "--vcenter-max-concurrent-requests=-1", "--vcenter-request-timeout=0s", "--vcenter-request-timeout=-1s",
-		"--driver-call-timeout=0s", "--driver-call-timeout=-5m",
+		"--driver-call-timeout=0s", "--driver-call-timeout=-5m", "--max-concurrent-image-pulls=0",
 	} {
 		f, _ := parsed(t, arg)
 		name, _, _ := strings.Cut(arg, "=")
@@ -63,8 +63,8 @@ func TestWrongValuesAreNamed(t *testing.T) {
 func TestFlagsForVCenterAreToldFromOthers(t *testing.T) {
 	t.Parallel()
 	// A flag that is given counts, also with its default.
-	_, fs := parsed(t, "--driver-call-timeout=5m", "--vcenter-request-timeout=1m", "--vcenter-max-concurrent-requests=7")
-	want := []string{"--vcenter-max-concurrent-requests", "--vcenter-request-timeout"}
+	_, fs := parsed(t, "--driver-call-timeout=5m", "--vcenter-request-timeout=1m", "--vcenter-max-concurrent-requests=7", "--image-temp-dir=/tmp")
+	want := []string{"--vcenter-max-concurrent-requests", "--vcenter-request-timeout", "--image-temp-dir"}
 	if diff := cmp.Diff(want, OfVCenter(fs)); diff != "" {
 		t.Error(diff)
 	}
