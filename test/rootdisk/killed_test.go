@@ -134,7 +134,7 @@ func TestAControllerThatIsKilledAtAnyStageIsMadeUpFor(t *testing.T) {
 		stages  []image.Stage
 	}{
 		"flat":      {vchsim.Options{NoForeign: true}, flat},
-		"by import": {vchsim.Options{NoForeign: true, VSAN: true, LeaseTimeout: 2 * time.Second}, imported},
+		"by import": {vchsim.Options{NoForeign: true, VSAN: true, LeaseTimeout: 5 * time.Second}, imported},
 	} {
 		for _, stage := range w.stages {
 			t.Run(name+", "+string(stage), func(t *testing.T) {

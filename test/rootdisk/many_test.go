@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
 func TestTenControllersThatNeedOneImageUploadItOnce(t *testing.T) {
 	t.Parallel()
-	for name, o := range map[string]vchsim.Options{"flat": {NoForeign: true}, "by import": {NoForeign: true, VSAN: true, LeaseTimeout: 2 * time.Second}} {
+	for name, o := range map[string]vchsim.Options{"flat": {NoForeign: true}, "by import": {NoForeign: true, VSAN: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, o)

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/clock"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
@@ -322,23 +323,21 @@ func TestADiskThatIsThereIsNotTouched(t *testing.T) {
 
 func TestALeaseIsKeptWhileContentIsSent(t *testing.T) {
 	t.Parallel()
-	w := newImportWorld(t, vchsim.Options{LeaseTimeout: time.Second})
+	w := newImportWorld(t, vchsim.Options{LeaseTimeout: 6 * time.Second})
 	c := newImportContent(t, 64<<20, 5<<20)
-	// The content comes so slowly that the lease would end twice.
-	begin, pieces := time.Now(), 0
+	heard := func(context.Context) (bool, error) { return w.sim.Calls()["HttpNfcLeaseProgress"] >= 4, nil }
+	begin := time.Now()
+	// The content comes so slowly that the lease would have ended meanwhile.
 	slow := &slowContent{importContent: c, wait: func() {
-		if pieces++; pieces <= 8 {
-			<-time.After(time.Until(begin.Add(time.Duration(pieces) * 300 * time.Millisecond)))
+		if err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, time.Minute, true, heard); err != nil {
+			t.Errorf("the lease heard %d times: %v", w.sim.Calls()["HttpNfcLeaseProgress"], err)
 		}
 	}}
 	if err := w.importDisk(t.Context(), c.key, "up1", slow, w.dir+"/disk.vmdk", nil); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(begin); took < 2*time.Second {
+	if took := time.Since(begin); took < 6*time.Second {
 		t.Errorf("it took %s only", took)
-	}
-	if n := w.sim.Calls()["HttpNfcLeaseProgress"]; n < 2 {
-		t.Errorf("the lease heard %d times", n)
 	}
 	w.same(w.dir+"/disk.vmdk", c)
 }
