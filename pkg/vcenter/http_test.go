@@ -75,8 +75,7 @@ func do(t *testing.T, client *Client, method, path string, body io.Reader) (int,
 	return res.StatusCode, nil
 }
 
-func TestRequestsThatAreNotSOAPShareTheSession(t *testing.T) {
-	t.Parallel()
+func TestRequestsThatAreNotSOAPShareTheSession(t *testing.T) { // not parallel: vcsim has settings that its instances share
 	s := startSim(t)
 	var x transfers
 	s.model.Service.ServeMux.HandleFunc("/files/", x.serve)
@@ -138,8 +137,7 @@ func TestRequestsThatAreNotSOAPShareTheSession(t *testing.T) {
 	}
 }
 
-func TestRequestsOfAClosedSessionAreRefused(t *testing.T) {
-	t.Parallel()
+func TestRequestsOfAClosedSessionAreRefused(t *testing.T) { // not parallel: vcsim has settings that its instances share
 	s := startSim(t)
 	pool := NewPool(Options{})
 	client := open(t, pool, s.config())
