@@ -78,7 +78,7 @@ func live(ctx context.Context, file string) error {
 		return err
 	}
 	disk, err := pull.New(pull.Options{Dir: v.Dir}).Pull(ctx, pull.Request{
-		Store: impatient("victim")(client, host), Reference: v.Reference, Size: v.Size,
+		Store: impatient("victim", soon)(client, host), Reference: v.Reference, Size: v.Size,
 		Policy: v1alpha1.PullIfNotPresent, Registry: registry.Options{Insecure: v.Insecure},
 	}, func(p image.Progress) {
 		if p.Stage == v.Stage {

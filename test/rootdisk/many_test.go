@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
@@ -17,6 +18,7 @@ func TestTenControllersThatNeedOneImageUploadItOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, o)
+			s.stale = time.Minute
 			var group sync.WaitGroup
 			var controllers []*controller
 			for i := range 10 {

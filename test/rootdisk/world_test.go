@@ -42,6 +42,7 @@ type site struct {
 	reference string
 	layer     string // digest of the image's one layer
 	size      int64  // of that layer's blob
+	stale     time.Duration
 }
 
 func newSite(t testing.TB, o vchsim.Options) *site {
@@ -57,7 +58,7 @@ func newSite(t testing.TB, o vchsim.Options) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(registry.Close)
-	s := &site{TB: t, sim: sim, registry: registry}
+	s := &site{TB: t, stale: soon, sim: sim, registry: registry}
 	// Half of it is random, as programs are to a compressor.
 	noise := make([]byte, 4<<20)
 	source := rand.NewChaCha8([32]byte{1})
@@ -108,12 +109,16 @@ type controller struct {
 	*vsphere.Backend
 }
 
+// soon is after what time a process that shows nothing counts as dead, where one is
+// killed. Where all live, it must be longer than a busy machine may hold one up.
+const soon = time.Second
+
 // impatient is a store whose waits are short.
-func impatient(owner string) func(*vcenter.Client, *vch.Config) image.Store {
+func impatient(owner string, stale time.Duration) func(*vcenter.Client, *vch.Config) image.Store {
 	return func(client *vcenter.Client, host *vch.Config) image.Store {
 		return imagevsphere.New(imagevsphere.Options{
 			Client: client, Host: host, Owner: owner,
-			Settle: time.Millisecond, Beat: 100 * time.Millisecond, Stale: time.Second, Poll: 20 * time.Millisecond,
+			Settle: time.Millisecond, Beat: 100 * time.Millisecond, Stale: stale, Poll: 20 * time.Millisecond,
 		})
 	}
 }
@@ -124,7 +129,7 @@ func (s *site) controller(name, dir string) *controller {
 		site: s, pool: vcenter.NewPool(vcenter.Options{}),
 		images: pull.New(pull.Options{Dir: dir, Retry: time.Millisecond}),
 	}
-	c.Backend = vsphere.New(vsphere.Options{Pool: c.pool, HostKey: world.HostKey, Images: c.images, ImageStore: impatient(name)})
+	c.Backend = vsphere.New(vsphere.Options{Pool: c.pool, HostKey: world.HostKey, Images: c.images, ImageStore: impatient(name, s.stale)})
 	s.Cleanup(c.close)
 	return c
 }
@@ -174,7 +179,7 @@ func (c *controller) store() image.Store {
 	if err != nil {
 		c.Fatal(err)
 	}
-	return impatient("administrator")(client, host)
+	return impatient("administrator", c.stale)(client, host)
 }
 
 // prune removes leftovers and says how many there were. A VM whose import was cut off
