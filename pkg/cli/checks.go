@@ -261,7 +261,7 @@ func (d *doctor) findImage(ctx context.Context, f files) (where string, disk *im
 	if err != nil {
 		return "", nil, err
 	}
-	img, err := registry.Resolve(ctx, ref, withRulesOf(f.host, options))
+	img, err := registry.Resolve(ctx, ref, options.Join(imagestore.Registries(f.host)))
 	if err != nil {
 		return "", nil, err
 	}

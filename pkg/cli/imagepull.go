@@ -18,6 +18,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/pull"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/registry"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
 
@@ -74,7 +75,7 @@ are removed at the end, after ^C too.`,
 			}
 			return flags.store(cmd.Context(), opts, func(ctx context.Context, host *vch.Config, store image.Store) error {
 				request.Store = store
-				request.Registry = withRulesOf(host, request.Registry)
+				request.Registry = request.Registry.Join(vsphere.Registries(host))
 				disk, err := flags.pull(ctx, opts, request)
 				if err != nil {
 					return err

@@ -13,8 +13,8 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/pull"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/registry"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
 
 // registryFlags say how registries are asked.
@@ -34,7 +34,7 @@ func (f *registryFlags) add(cmd *cobra.Command) {
 
 // options joins what flags, ProviderSpec and Secret say; flags come first.
 func (f *registryFlags) options(spec *v1alpha1.ProviderSpec, secret map[string][]byte) (registry.Options, error) {
-	o := registry.Options{Auth: secret[v1alpha1.SecretDockerConfig], Insecure: slices.Clone(f.insecure)}
+	o := registry.Options{Insecure: f.insecure}
 	if f.authFile != "" {
 		auth, err := readAuth(f.authFile)
 		if err != nil {
@@ -56,13 +56,7 @@ func (f *registryFlags) options(spec *v1alpha1.ProviderSpec, secret map[string][
 		}
 		o.Mirrors = append(o.Mirrors, registry.Mirror{Registry: of, Endpoint: endpoint})
 	}
-	if r := spec.Registries; r != nil {
-		o.Insecure = append(o.Insecure, r.Insecure...)
-		o.CABundle = joinPEM(o.CABundle, []byte(r.CABundle))
-		for _, m := range r.Mirrors {
-			o.Mirrors = append(o.Mirrors, registry.Mirror{Registry: m.Registry, Endpoint: m.Endpoint})
-		}
-	}
+	o = o.Join(pull.Registries(spec.Registries, secret))
 	// The VCH, too, has a say in which mirrors may speak http: that is asked later.
 	checked := o
 	checked.Mirrors = slices.Clone(o.Mirrors)
@@ -72,21 +66,6 @@ func (f *registryFlags) options(spec *v1alpha1.ProviderSpec, secret map[string][
 		}
 	}
 	return o, checked.Validate()
-}
-
-// withRulesOf adds what the VCH says about registries.
-func withRulesOf(host *vch.Config, o registry.Options) registry.Options {
-	o.Allow = host.Registries.Whitelist
-	o.Insecure = append(slices.Clip(o.Insecure), host.Registries.Insecure...)
-	o.CABundle = joinPEM(o.CABundle, host.Registries.CABundle)
-	return o
-}
-
-func joinPEM(a, b []byte) []byte {
-	if len(a) == 0 || len(b) == 0 {
-		return append(slices.Clip(a), b...)
-	}
-	return slices.Concat(a, []byte("\n"), b)
 }
 
 // readAuth reads a pull secret. No error shows a part of it.

@@ -37,7 +37,7 @@ var layers = map[string][]string{
 	"pkg/image":           {"pkg/errdefs"},
 	"pkg/image/imagetest": {"pkg/errdefs", "pkg/image", "pkg/image/vmdk"},
 	"pkg/image/fake":      {"pkg/errdefs", "pkg/image"},
-	"pkg/image/vsphere":   {"pkg/datastore", "pkg/errdefs", "pkg/image", "pkg/image/vmdk", "pkg/vcenter", "pkg/vch", "pkg/version"},
+	"pkg/image/vsphere":   {"pkg/datastore", "pkg/errdefs", "pkg/image", "pkg/image/registry", "pkg/image/vmdk", "pkg/vcenter", "pkg/vch", "pkg/version"},
 	"pkg/image/disk":      {"pkg/errdefs", "pkg/image", "pkg/image/ext4", "pkg/image/registry", "pkg/image/rootfs", "pkg/image/vmdk"},
 	"pkg/image/pull":      {"pkg/api/...", "pkg/errdefs", "pkg/image", "pkg/image/disk", "pkg/image/registry"},
 

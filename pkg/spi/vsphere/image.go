@@ -6,16 +6,13 @@ package vsphere
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"k8s.io/klog/v2"
 
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/pull"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/registry"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+	imagevsphere "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vsphere"
 )
 
 // imageRequest is the request for the image of the spec.
@@ -25,32 +22,8 @@ func (b *Backend) imageRequest(c *call) pull.Request {
 		Reference: c.spec.Image,
 		Size:      c.spec.RootDiskBytes(),
 		Policy:    c.spec.ImagePullPolicy,
-		Registry:  registryOptions(c.spec.Registries, c.secret, c.host.Registries),
+		Registry:  pull.Registries(c.spec.Registries, c.secret).Join(imagevsphere.Registries(c.host)),
 	}
-}
-
-// registryOptions puts together what the spec, the Secret and the VCH say of
-// registries. What the VCH allows counts for us as it does for docker users; its
-// insecure registries are ours as well.
-func registryOptions(spec *v1alpha1.Registries, secret map[string][]byte, host vch.Registries) registry.Options {
-	o := registry.Options{
-		Auth:     secret[v1alpha1.SecretDockerConfig],
-		CABundle: slices.Clone(host.CABundle),
-		Insecure: slices.Clone(host.Insecure),
-		Allow:    host.Whitelist,
-	}
-	if spec == nil {
-		return o
-	}
-	if len(o.CABundle) > 0 && len(spec.CABundle) > 0 {
-		o.CABundle = append(o.CABundle, '\n')
-	}
-	o.CABundle = append(o.CABundle, spec.CABundle...)
-	o.Insecure = append(o.Insecure, spec.Insecure...)
-	for _, m := range spec.Mirrors {
-		o.Mirrors = append(o.Mirrors, registry.Mirror{Registry: m.Registry, Endpoint: m.Endpoint})
-	}
-	return o
 }
 
 // image returns the disk of the spec's image; nil when the spec names a prepared

@@ -189,3 +189,26 @@ func TestAnAbsentImageThatMayNotBePulledSaysWhatToDo(t *testing.T) {
 		t.Errorf("create = %v", err)
 	}
 }
+
+func TestTheSecretOpensTheRegistryAndTheSpecTrustsIt(t *testing.T) {
+	t.Parallel()
+	// The world's own machine needs both.
+	w := newSite(t, vchsim.Options{NoForeign: true, Registry: &images.Options{TLS: true, Username: "puller", Password: "planted-password", Token: true}})
+	other := func(size string) *v1alpha1.ProviderSpec {
+		spec := w.Spec()
+		q := resource.MustParse(size) // of which there is no disk yet
+		spec.RootDisk.Size = &q
+		return spec
+	}
+	closed := w.Secret()
+	delete(closed.Data, v1alpha1.SecretDockerConfig)
+	if _, err := w.SPI().CreateMachine(t.Context(), "machine-1", other("1Gi"), closed); !errdefs.Is(err, errdefs.Unauthenticated) {
+		t.Errorf("create without the Secret's credentials = %v", err)
+	}
+	distrusted := other("2Gi")
+	distrusted.Registries = nil
+	_, err := w.SPI().CreateMachine(t.Context(), "machine-2", distrusted, w.Secret())
+	if !errdefs.Is(err, errdefs.FailedPrecondition) || !strings.Contains(err.Error(), "certificate") || strings.Contains(err.Error(), "planted") {
+		t.Errorf("create without the registry's authority = %v", err)
+	}
+}
