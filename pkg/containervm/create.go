@@ -46,9 +46,8 @@ func parentIn(spec *types.VirtualMachineConfigSpec) string {
 	}
 	for _, c := range spec.DeviceChange {
 		if d, ok := c.GetVirtualDeviceConfigSpec().Device.(*types.VirtualDisk); ok {
-			if _, below := backingOf(d.Backing); below != nil {
-				parent, _ := backingOf(below)
-				return field + ": " + parent
+			if files, _ := vcenter.DiskChain(d.Backing); len(files) > 1 {
+				return field + ": " + files[1]
 			}
 		}
 	}

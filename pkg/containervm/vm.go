@@ -17,6 +17,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
 
@@ -127,16 +128,13 @@ func (vm *VM) stopSignal() string {
 func (vm *VM) parents() []string {
 	var out []string
 	for _, d := range vm.Disks {
-		child, below := backingOf(d.Backing)
+		files, _ := vcenter.DiskChain(d.Backing) // what is not known cannot be protected by its name
 		own := true
-		for below != nil {
-			var parent string
-			parent, below = backingOf(below)
-			own = own && isDelta(child, parent)
+		for n, parent := range files[min(1, len(files)):] {
+			own = own && isDelta(files[n], parent)
 			if !own && parent != "" {
 				out = append(out, parent)
 			}
-			child = parent
 		}
 	}
 	return out
@@ -155,29 +153,6 @@ func isDelta(child, parent string) bool {
 		return p[1] == m[1]
 	}
 	return parent == m[1]+".vmdk"
-}
-
-// backingOf returns a disk's file and what it is a child of, nil for the last of the chain.
-func backingOf(b types.BaseVirtualDeviceBackingInfo) (file string, parent types.BaseVirtualDeviceBackingInfo) {
-	switch b := b.(type) { // a nil pointer in an interface is no nil
-	case *types.VirtualDiskFlatVer2BackingInfo:
-		if file = b.FileName; b.Parent != nil {
-			parent = b.Parent
-		}
-	case *types.VirtualDiskSeSparseBackingInfo:
-		if file = b.FileName; b.Parent != nil {
-			parent = b.Parent
-		}
-	case *types.VirtualDiskSparseVer2BackingInfo:
-		if file = b.FileName; b.Parent != nil {
-			parent = b.Parent
-		}
-	case *types.VirtualDiskRawDiskMappingVer1BackingInfo:
-		if file = b.FileName; b.Parent != nil {
-			parent = b.Parent
-		}
-	}
-	return file, parent
 }
 
 // fresh reports whether the VM was never started: nothing of an earlier run is

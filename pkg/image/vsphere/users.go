@@ -135,7 +135,7 @@ func machineOf(c types.ObjectContent) machine {
 			devices = true
 			for _, d := range v.VirtualDevice {
 				if disk, ok := d.(*types.VirtualDisk); ok {
-					files, known := chain(disk.Backing)
+					files, known := vcenter.DiskChain(disk.Backing)
 					m.files = append(m.files, files...)
 					unknown = unknown || !known
 				}
@@ -151,49 +151,6 @@ func machineOf(c types.ObjectContent) machine {
 	}
 	m.user.Unproven = !devices || unreachable || unknown || snapshots && !layout
 	return m
-}
-
-// chain returns the files of a disk and its parents; false if they are not all known.
-func chain(backing types.BaseVirtualDeviceBackingInfo) (files []string, known bool) {
-	for backing != nil {
-		file, ok := backing.(types.BaseVirtualDeviceFileBackingInfo)
-		if !ok {
-			return files, false
-		}
-		files = append(files, file.GetVirtualDeviceFileBackingInfo().FileName)
-		var parent types.BaseVirtualDeviceBackingInfo
-		switch b := backing.(type) {
-		case *types.VirtualDiskFlatVer1BackingInfo:
-			if b.Parent != nil {
-				parent = b.Parent
-			}
-		case *types.VirtualDiskFlatVer2BackingInfo:
-			if b.Parent != nil {
-				parent = b.Parent
-			}
-		case *types.VirtualDiskSparseVer1BackingInfo:
-			if b.Parent != nil {
-				parent = b.Parent
-			}
-		case *types.VirtualDiskSparseVer2BackingInfo:
-			if b.Parent != nil {
-				parent = b.Parent
-			}
-		case *types.VirtualDiskSeSparseBackingInfo:
-			if b.Parent != nil {
-				parent = b.Parent
-			}
-		case *types.VirtualDiskRawDiskMappingVer1BackingInfo:
-			if b.Parent != nil {
-				parent = b.Parent
-			}
-		case *types.VirtualDiskLocalPMemBackingInfo: // has none
-		default:
-			return files, false
-		}
-		backing = parent
-	}
-	return files, !slices.Contains(files, "")
 }
 
 // use is a directory of a disk that a file of a VM is in.
