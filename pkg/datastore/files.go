@@ -59,17 +59,6 @@ func (f *Files) Path(p string) string {
 	return (&object.DatastorePath{Datastore: f.o.Name, Path: p}).String()
 }
 
-// namespaced reports whether top-level directories are objects of their own,
-// which the file manager cannot make.
-func (f *Files) namespaced() bool {
-	switch types.HostFileSystemVolumeFileSystemType(f.o.Type) {
-	case types.HostFileSystemVolumeFileSystemTypeVsan, types.HostFileSystemVolumeFileSystemTypeVVOL:
-		return true
-	default:
-		return false
-	}
-}
-
 // check refuses paths that could mean another place than they seem to.
 func (f *Files) check(paths ...string) error {
 	for _, p := range paths {

@@ -193,20 +193,10 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), tidyTime)
 }
 
-// objects reports whether disks of the datastore are objects.
+// Imports reports whether disks of a datastore are imported, which takes privileges
+// of its own, and not uploaded.
+func Imports(on vch.Datastore) bool { return datastore.Objects(on.Type) }
+
 func (s *Store) objects() bool { return Imports(s.datastore) }
 
-// Imports reports whether disks of a datastore are objects, so that no file put there
-// becomes a disk: they are imported, which takes privileges of its own.
-func Imports(on vch.Datastore) bool {
-	switch types.HostFileSystemVolumeFileSystemType(on.Type) {
-	case types.HostFileSystemVolumeFileSystemTypeVsan, types.HostFileSystemVolumeFileSystemTypeVVOL,
-		types.HostFileSystemVolumeFileSystemTypePMEM, "vsanD":
-		return true
-	default:
-		return false
-	}
-}
-
-// namespaced reports whether top-level directories are objects, with an id that VMs know them by.
-func (s *Store) namespaced() bool { return s.objects() }
+func (s *Store) namespaced() bool { return datastore.Namespaced(s.datastore.Type) }

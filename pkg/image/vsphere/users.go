@@ -181,7 +181,7 @@ func (s *Store) uses(file string) []use {
 // disks. Where the first directory has an id, any name may be that.
 func (s *Store) isDisks(elements []string) bool {
 	own := strings.Split(s.layout.disks(), "/")
-	if s.namespaced() && len(elements) > 0 {
+	if s.objects() && len(elements) > 0 { // of kinds that are not well known too: rather a user too many
 		elements, own = elements[1:], own[1:]
 	}
 	return slices.Equal(elements, own)
