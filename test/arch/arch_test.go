@@ -24,7 +24,7 @@ var layers = map[string][]string{
 	"pkg/errdefs":   {},
 	"pkg/version":   {},
 	"pkg/identity":  {"pkg/errdefs"},
-	"pkg/api":       {"pkg/api/...", "pkg/errdefs", "pkg/identity"},
+	"pkg/api":       {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/volume"},
 	"pkg/guestinfo": {"pkg/errdefs"},
 
 	// The contract between the driver and what makes machines.
@@ -37,9 +37,17 @@ var layers = map[string][]string{
 	"pkg/image":           {"pkg/errdefs"},
 	"pkg/image/imagetest": {"pkg/errdefs", "pkg/image", "pkg/image/vmdk"},
 	"pkg/image/fake":      {"pkg/errdefs", "pkg/image"},
-	"pkg/image/vsphere":   {"pkg/datastore", "pkg/errdefs", "pkg/image", "pkg/image/registry", "pkg/image/vmdk", "pkg/vcenter", "pkg/vch", "pkg/version"},
+	"pkg/image/vsphere":   {"pkg/datastore", "pkg/errdefs", "pkg/image", "pkg/image/registry", "pkg/image/vmdk", "pkg/inventory", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/virtualdisk"},
 	"pkg/image/disk":      {"pkg/errdefs", "pkg/image", "pkg/image/ext4", "pkg/image/registry", "pkg/image/rootfs", "pkg/image/vmdk"},
 	"pkg/image/pull":      {"pkg/api/...", "pkg/errdefs", "pkg/image", "pkg/image/disk", "pkg/image/registry"},
+
+	// The contract of volume stores, and what keeps to it.
+	"pkg/volume":            {"pkg/errdefs", "pkg/guestinfo"},
+	"pkg/volume/volumetest": {"pkg/errdefs", "pkg/guestinfo", "pkg/volume"},
+	"pkg/volume/fake":       {"pkg/errdefs", "pkg/guestinfo", "pkg/volume"},
+	"pkg/volume/vmdk":       {"pkg/datastore", "pkg/errdefs", "pkg/guestinfo", "pkg/image/ext4", "pkg/image/vmdk", "pkg/inventory", "pkg/vcenter", "pkg/vch", "pkg/virtualdisk", "pkg/volume"},
+	"pkg/volume/nfs":        {"pkg/errdefs", "pkg/guestinfo", "pkg/inventory", "pkg/vcenter", "pkg/vch", "pkg/volume"},
+	"pkg/volume/locations":  {"pkg/errdefs", "pkg/vcenter", "pkg/vch", "pkg/volume/..."},
 
 	// From an image to a disk: readers in, writers out.
 	"pkg/image/registry": {"pkg/errdefs"},
@@ -50,15 +58,17 @@ var layers = map[string][]string{
 	// vSphere, from the session up to the machine.
 	"pkg/vcenter":     {"pkg/api/...", "pkg/errdefs", "pkg/version"},
 	"pkg/datastore":   {"pkg/errdefs", "pkg/vcenter"},
+	"pkg/inventory":   {"pkg/errdefs", "pkg/guestinfo", "pkg/vcenter"},
+	"pkg/virtualdisk": {"pkg/datastore", "pkg/errdefs", "pkg/image/vmdk", "pkg/vcenter", "pkg/vch"},
 	"pkg/vch":         {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/vcenter"},
-	"pkg/containervm": {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image", "pkg/vcenter", "pkg/vch", "pkg/version"},
-	"pkg/spi/vsphere": {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/spi", "pkg/vcenter", "pkg/vch", "pkg/version"},
+	"pkg/containervm": {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume"},
+	"pkg/spi/vsphere": {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/spi", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume/..."},
 
 	// What people and programs call.
 	"pkg/provider":              {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/version"},
 	"pkg/provider/cmi":          {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/version"},
 	"pkg/provider/providertest": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/spi/..."},
-	"pkg/cli":                   {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/spi/...", "pkg/vcenter", "pkg/vch", "pkg/version"},
+	"pkg/cli":                   {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/spi/...", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume/..."},
 
 	// Programs put it together; only the simulator is a program made of test packages.
 	"cmd":        {"pkg/...", "cmd/internal/..."},
@@ -69,11 +79,14 @@ var layers = map[string][]string{
 
 // fences says which packages may import a library, in tests too.
 var fences = map[string][]string{
-	"github.com/vmware/govmomi":                      {"pkg/vcenter", "pkg/datastore", "pkg/vch", "pkg/containervm", "pkg/image/vsphere", "pkg/spi/vsphere", "pkg/cli", "cmd/vchsim", "test"},
+	"github.com/vmware/govmomi":                      {"pkg/vcenter", "pkg/datastore", "pkg/inventory", "pkg/virtualdisk", "pkg/vch", "pkg/containervm", "pkg/image/vsphere", "pkg/volume/vmdk", "pkg/volume/nfs", "pkg/spi/vsphere", "pkg/cli", "cmd/vchsim", "test"},
 	"github.com/gardener/machine-controller-manager": {"pkg/provider", "cmd", "test"},
 	"google.golang.org/grpc":                         {"pkg/api/cmi", "pkg/provider/cmi", "cmd", "test"},
 	"github.com/grpc-ecosystem":                      {"pkg/provider/cmi", "cmd"},
 	"github.com/google/go-containerregistry":         {"pkg/image/registry", "test"},
+	"github.com/willscott/go-nfs-client":             {"pkg/volume/nfs"},
+	"github.com/willscott/go-nfs":                    {"test"},
+	"github.com/go-git/go-billy":                     {"test"},
 	"github.com/spf13/cobra":                         {"pkg/cli", "cmd"},
 	"github.com/vbauerster/mpb":                      {"pkg/cli"},
 	"github.com/onsi/ginkgo":                         {"pkg/provider", "test"},
