@@ -7,11 +7,11 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/cmd/internal/owner"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/cli"
 )
 
@@ -19,16 +19,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal lets a command clean up, the second ends it.
 	context.AfterFunc(ctx, stop)
-	code := cli.Run(ctx, os.Args[1:], cli.Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Getenv, Owner: owner()})
+	code := cli.Run(ctx, os.Args[1:], cli.Options{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.Getenv, Owner: owner.Name("vchctl")})
 	stop()
 	os.Exit(code)
-}
-
-// owner names this process for those that wait for it.
-func owner() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "a host without a name"
-	}
-	return fmt.Sprintf("vchctl on %s, process %d", host, os.Getpid())
 }

@@ -121,10 +121,16 @@ func KindOf(err error) Kind {
 		return DeadlineExceeded
 	case errors.Is(err, context.Canceled):
 		return Canceled
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+	case IsFull(err):
 		return ResourceExhausted
 	}
 	return Unknown
+}
+
+// IsFull reports whether a file of this process could not be written since its disk,
+// or what the user may have of it, is full.
+func IsFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
 // Is reports whether err is of the given kind.

@@ -157,7 +157,8 @@ func (p Progress) String() string {
 type Report func(Progress)
 
 // Source makes the content of an image disk. It leaves nothing behind when it
-// fails or ctx ends. Its errors keep their kind through Store.Ensure.
+// fails or ctx ends. Its errors keep their kind through Store.Ensure, and those of
+// its Content too; none is ResourceExhausted, which would say that the datastore is full.
 type Source func(ctx context.Context, key Key, report Report) (Content, error)
 
 // Content is a new disk in temporary files. It is used by one goroutine; Close

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/cmd/internal/owner"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/pull"
 	imagevsphere "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vsphere"
@@ -100,18 +101,9 @@ func (f *Flags) Driver() (d provider.Driver, end func(context.Context) error) {
 		// What is being uploaded is taken away through the sessions.
 		return errors.Join(images.Close(ctx), pool.Close(ctx))
 	}
-	who := owner()
+	who := owner.Name("driver")
 	backend := vsphere.New(vsphere.Options{Pool: pool, Images: images, ImageStore: func(client *vcenter.Client, host *vch.Config) image.Store {
 		return imagevsphere.New(imagevsphere.Options{Client: client, Host: host, Owner: who})
 	}})
 	return provider.NewMachinePlugin(backend, provider.Options{CallTimeout: f.CallTimeout}), end
-}
-
-// owner names this process to people who wait for what it does.
-func owner() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
-	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }

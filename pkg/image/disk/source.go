@@ -14,7 +14,6 @@ import (
 	"path"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -230,7 +229,7 @@ func (j *job) explain(err error) error {
 		return errdefs.Wrap(errdefs.InvalidArgument, small, "the image does not fit into rootDisk.size")
 	}
 	switch {
-	case isFull(err):
+	case errdefs.IsFull(err):
 		return j.full(err)
 	case errdefs.Is(err, errdefs.ResourceExhausted):
 		return errdefs.Wrap(errdefs.InvalidArgument, err, "the image is beyond the limits of a root disk of %d MiB (rootDisk.size)", mebibytes(j.key.Size))
@@ -244,10 +243,6 @@ func (j *job) full(err error) error {
 	return errdefs.Wrap(errdefs.FailedPrecondition, err,
 		"the directory %s for temporary files is full: the image has %d MiB compressed, and needs there three times what it has uncompressed",
 		j.opts.Dir, mebibytes(j.img.Size()))
-}
-
-func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
 // enoughRoom refuses to begin when the image cannot fit: its layers are there in

@@ -5,11 +5,9 @@ package pull_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -42,19 +40,8 @@ func TestErrorsHaveTheKindThatTheirReaderNeeds(t *testing.T) {
 		"nobody listens":                 {func(w *world) { w.hub.Close() }, errdefs.Unavailable, nil},
 		"the registry wants credentials": {status(http.StatusUnauthorized), errdefs.Unauthenticated, nil},
 		"the datastore is full":          {func(w *world) { w.place.Fill(true) }, errdefs.ResourceExhausted, []string{"mcm-images"}},
-		"temporary files have no room":   {fails(fmt.Errorf("write: %w", syscall.ENOSPC)), errdefs.FailedPrecondition, []string{dir, "make room"}},
-		"so says the source":             {fails(errdefs.New(errdefs.ResourceExhausted, "full")), errdefs.FailedPrecondition, []string{dir}},
-		"so says the packing": {func(w *world) {
-			w.store.onEnsure(func(ctx context.Context, key image.Key, source image.Source) error {
-				content, err := source(ctx, key, func(image.Progress) {})
-				if err == nil {
-					_, _, err = content.StreamOptimized(ctx, nil)
-				}
-				return errdefs.Wrap(errdefs.KindOf(err), err, "store")
-			})
-		}, errdefs.FailedPrecondition, []string{dir, "make room"}},
-		"the image does not fit":       {fails(errdefs.New(errdefs.InvalidArgument, "too large")), errdefs.InvalidArgument, []string{"too large"}},
-		"the source fails for no kind": {fails(errSource), errdefs.Internal, []string{"words of the source"}},
+		"the image does not fit":         {fails(errdefs.New(errdefs.InvalidArgument, "too large")), errdefs.InvalidArgument, []string{"too large"}},
+		"the source fails for no kind":   {fails(errSource), errdefs.Internal, []string{"words of the source"}},
 		"the store knows no such thing": {func(w *world) {
 			w.store.onEnsure(func(context.Context, image.Key, image.Source) error {
 				return errdefs.New(errdefs.NotFound, "datastore ds1 is gone")

@@ -6,7 +6,6 @@ package pull
 import (
 	"context"
 	"errors"
-	"io"
 	"sync"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
@@ -176,34 +175,5 @@ func (m *maker) source(ctx context.Context, key image.Key, report image.Report) 
 		return nil, err
 	}
 	m.outcome.Made, m.outcome.Bytes = true, m.img.Size()
-	made, err := m.puller.opts.Source(m.img)(ctx, key, report)
-	if err != nil {
-		return nil, m.local(err)
-	}
-	return content{made, m}, nil
-}
-
-// local keeps what this machine lacks apart from what the datastore lacks: another
-// datastore would not help.
-func (m *maker) local(err error) error {
-	if !errdefs.Is(err, errdefs.ResourceExhausted) {
-		return err
-	}
-	return errdefs.Wrap(errdefs.FailedPrecondition, err,
-		"the temporary directory %s of this program is full: make room there, or give it another one", m.puller.opts.Dir)
-}
-
-// content is an image.Content whose errors of temporary files have their own kind.
-type content struct {
-	image.Content
-	maker *maker
-}
-
-// StreamOptimized implements image.Content.
-func (c content) StreamOptimized(ctx context.Context, report image.Report) (io.ReaderAt, int64, error) {
-	r, size, err := c.Content.StreamOptimized(ctx, report)
-	if err != nil {
-		return nil, 0, c.maker.local(err)
-	}
-	return r, size, nil
+	return m.puller.opts.Source(m.img)(ctx, key, report)
 }
