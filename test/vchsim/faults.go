@@ -273,10 +273,15 @@ func failingTask(ctx *simulator.Context, entity types.ManagedObjectReference, na
 // OnCall has f called, in its goroutine, when the next call of a method arrives,
 // before it is executed; stop forgets it. Requests of files count under the names
 // of Calls.
-func (s *Sim) OnCall(method string, f func()) (stop func()) {
+func (s *Sim) OnCall(method string, f func()) (stop func()) { return s.onArrival(method, 0, f) }
+
+// OnRequest is OnCall for the n-th request from now on, counted from 1, whatever it is.
+func (s *Sim) OnRequest(n int, f func()) (stop func()) { return s.onArrival("", n-1, f) }
+
+func (s *Sim) onArrival(method string, after int, f func()) (stop func()) {
 	s.counters.mu.Lock()
 	defer s.counters.mu.Unlock()
-	s.counters.method, s.counters.arrived = method, f
+	s.counters.method, s.counters.after, s.counters.arrived = method, after, f
 	return func() {
 		s.counters.mu.Lock()
 		defer s.counters.mu.Unlock()

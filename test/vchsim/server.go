@@ -36,8 +36,10 @@ type counters struct {
 	calls    map[string]int
 	bytesOut int64
 	bytesIn  int64
-	// arrived, if set, is called when method arrives, once.
+	// arrived, if set, is called when method arrives, once. after is how many requests
+	// are to come before that; an empty method is any.
 	method  string
+	after   int
 	arrived func()
 }
 
@@ -51,8 +53,10 @@ func (c *counters) count(method string) {
 func (c *counters) counted(method string) (arrived func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.arrived != nil && c.method == method {
-		arrived, c.arrived = c.arrived, nil
+	if c.arrived != nil && (c.method == method || c.method == "") {
+		if c.after--; c.after < 0 {
+			arrived, c.arrived = c.arrived, nil
+		}
 	}
 	if c.calls == nil {
 		c.calls = map[string]int{}
