@@ -273,18 +273,25 @@ func failingTask(ctx *simulator.Context, entity types.ManagedObjectReference, na
 // OnCall has f called, in its goroutine, when the next call of a method arrives,
 // before it is executed; stop forgets it. Requests of files count under the names
 // of Calls.
-func (s *Sim) OnCall(method string, f func()) (stop func()) { return s.onArrival(method, 0, f) }
+func (s *Sim) OnCall(method string, f func()) (stop func()) {
+	stop, _ = s.onArrival(method, 0, f)
+	return stop
+}
 
-// OnRequest is OnCall for the n-th request from now on, counted from 1, whatever it is.
-func (s *Sim) OnRequest(n int, f func()) (stop func()) { return s.onArrival("", n-1, f) }
+// OnRequest is OnCall for the n-th request from now on, counted from 1, whatever it
+// is. handled is closed when the simulator has done with it; tasks that it began may go on.
+func (s *Sim) OnRequest(n int, f func()) (stop func(), handled <-chan struct{}) {
+	return s.onArrival("", n-1, f)
+}
 
-func (s *Sim) onArrival(method string, after int, f func()) (stop func()) {
+func (s *Sim) onArrival(method string, after int, f func()) (stop func(), handled <-chan struct{}) {
 	s.counters.mu.Lock()
 	defer s.counters.mu.Unlock()
-	s.counters.method, s.counters.after, s.counters.arrived = method, after, f
+	done := make(chan struct{})
+	s.counters.method, s.counters.after, s.counters.arrived, s.counters.handled = method, after, f, done
 	return func() {
 		s.counters.mu.Lock()
 		defer s.counters.mu.Unlock()
 		s.counters.arrived = nil
-	}
+	}, done
 }

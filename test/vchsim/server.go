@@ -41,21 +41,27 @@ type counters struct {
 	method  string
 	after   int
 	arrived func()
+	// handled is closed when that one has been handled.
+	handled chan struct{}
 }
 
-func (c *counters) count(method string) {
-	if f := c.counted(method); f != nil {
-		f()
+// count counts a request and tells who waits for it; handled is to be called when it has been.
+func (c *counters) count(method string) (handled func()) {
+	f, done := c.counted(method)
+	if f == nil {
+		return func() {}
 	}
+	f()
+	return func() { close(done) }
 }
 
-// counted counts and returns what is to be called.
-func (c *counters) counted(method string) (arrived func()) {
+// counted counts and returns what is to be called, and closed afterwards.
+func (c *counters) counted(method string) (arrived func(), handled chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.arrived != nil && (c.method == method || c.method == "") {
 		if c.after--; c.after < 0 {
-			arrived, c.arrived = c.arrived, nil
+			arrived, c.arrived, handled = c.arrived, nil, c.handled
 		}
 	}
 	if c.calls == nil {
@@ -63,7 +69,7 @@ func (c *counters) counted(method string) (arrived func()) {
 	}
 	c.requests++
 	c.calls[method]++
-	return arrived
+	return arrived, handled
 }
 
 func (c *counters) answered(method string, header http.Header, bytesOut int) {
@@ -166,7 +172,7 @@ func (s *Sim) handle(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	s.counters.count(method)
+	defer s.counters.count(method)()
 	if s.options.Latency > 0 {
 		timer := time.NewTimer(s.options.Latency)
 		defer timer.Stop()
