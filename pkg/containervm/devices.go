@@ -21,6 +21,7 @@ const (
 	rootKey   = -104
 	serialKey = -110 // and below, one for each port
 	nicKey    = -120 // and below, one for each network
+	volumeKey = -130 // and below, one for each volume
 )
 
 // PCI slots of network cards: VIC gives them out from 0x4A0 in steps of 32
@@ -77,10 +78,11 @@ func devices(r Request, p place, parent string, joined []joinedNetwork) []types.
 		list = append(list, nic(n, int32(nicKey-i)))
 	}
 	list = append(list, serialPorts(p)...)
+	list = append(list, volumeDisks(r.Volumes)...)
 	out := make([]types.BaseVirtualDeviceConfigSpec, 0, len(list))
 	for _, d := range list {
 		change := &types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationAdd, Device: d}
-		if _, ok := d.(*types.VirtualDisk); ok {
+		if d.GetVirtualDevice().Key == rootKey {
 			change.FileOperation = types.VirtualDeviceConfigSpecFileOperationCreate
 		}
 		out = append(out, change)

@@ -4,6 +4,7 @@
 package containervm
 
 import (
+	"encoding/json"
 	"net"
 	"slices"
 	"strconv"
@@ -51,6 +52,7 @@ func executorConfig(r Request, joined []joinedNetwork, userData []byte) (*guesti
 		Annotations:          annotations,
 		Sessions:             map[string]*guestinfo.SessionConfig{id: session},
 		Networks:             networks,
+		Mounts:               mountsOf(r.Volumes),
 		LayerID:              layer,
 		ImageID:              imageID,
 		RepoName:             repo,
@@ -88,6 +90,13 @@ func annotationsOf(r Request) (map[string]string, error) {
 		return nil, err
 	}
 	out := map[string]string{identity.MarkAnnotation: mark}
+	if len(r.DeleteVolumes) > 0 {
+		names, err := json.Marshal(r.DeleteVolumes)
+		if err != nil {
+			return nil, errdefs.Wrap(errdefs.Internal, err, "encode the volumes of machine %s", r.Machine)
+		}
+		out[deleteVolumesAnnotation] = string(names)
+	}
 	for k, v := range r.Spec.Tags {
 		if !strings.HasPrefix(k, identity.ClusterTagPrefix) && !strings.HasPrefix(k, identity.RoleTagPrefix) {
 			out[tagAnnotation+k] = v

@@ -20,6 +20,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 )
 
 // Request is all that a plan depends on.
@@ -36,6 +37,11 @@ type Request struct {
 	Secret map[string][]byte
 	// VCH is the host of the container VM.
 	VCH *vch.Config
+	// Volumes are what the VM is joined to, in the order of Spec.Volumes. Volumes of
+	// one name, and more than volume.MaxDisks disks, are InvalidArgument.
+	Volumes []volume.Joint
+	// DeleteVolumes are the names of those that go when the machine goes; the VM keeps them.
+	DeleteVolumes []string
 	// HostKey is a private key in PEM, see NewHostKey.
 	HostKey []byte
 	// Now is the time of creation.
@@ -58,6 +64,9 @@ func Plan(r Request) (*types.VirtualMachineConfigSpec, error) {
 	}
 	joined, err := joinNetworks(r.Spec.Networks, r.VCH)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkVolumes(r); err != nil {
 		return nil, err
 	}
 	options, err := extraConfig(r, joined)

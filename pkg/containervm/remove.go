@@ -25,12 +25,15 @@ import (
 // children of; a directory that holds one is not deleted.
 func (o *Operator) Remove(ctx context.Context, vm *VM, shared ...string) error {
 	dir, ownDir := vm.Directory() // first: it cannot be asked for any more once the VM is gone
-	if ownDir {
-		if err := o.mayDelete(dir, slices.Concat(shared, vm.parents())); err != nil {
+	if vm.detached {
+		// Time has gone by: what somebody attached meanwhile must not be destroyed.
+		fresh, err := o.Reread(ctx, vm)
+		if err != nil {
 			return err
 		}
+		fresh.keep, vm = vm.keep, fresh
 	}
-	vm, err := o.reconfigure(ctx, vm, "detach the disks of", detachDisks)
+	vm, err := o.Detach(ctx, vm, shared...)
 	if err != nil {
 		return err
 	}
@@ -41,6 +44,26 @@ func (o *Operator) Remove(ctx context.Context, vm *VM, shared ...string) error {
 		return nil
 	}
 	return o.deleteDirectory(ctx, dir)
+}
+
+// Detach is the first half of Remove: it takes all disks from a VM that is off, and
+// keeps their files. Volumes that go with the machine are deleted between Detach and
+// Remove, when the VM does not have them any more and can still say which they are.
+// The VM that it returns is for Remove: it knows which files must survive, and has no disks.
+func (o *Operator) Detach(ctx context.Context, vm *VM, shared ...string) (*VM, error) {
+	keep := slices.Concat(vm.keep, vm.parents(), vm.volumeDisks())
+	if dir, ownDir := vm.Directory(); ownDir {
+		if err := o.mayDelete(dir, slices.Concat(shared, keep)); err != nil {
+			return nil, err
+		}
+	}
+	vm, err := o.reconfigure(ctx, vm, "detach the disks of", detachDisks)
+	if err != nil {
+		return nil, err
+	}
+	detached := *vm
+	detached.Disks, detached.detached, detached.keep = nil, true, keep
+	return &detached, nil
 }
 
 func detachDisks(vm *VM) *types.VirtualMachineConfigSpec {

@@ -139,6 +139,15 @@ type ProviderSpec struct {
 	// placement narrows where the VM's files go.
 	// +optional
 	Placement *Placement `json:"placement,omitempty"`
+
+	// volumes are what the machine mounts beside its root disk: storage that outlives
+	// it, or goes with it, see retainPolicy. At most 32, and at most 14 of them virtual
+	// disks. An element may also be a string in docker's form, such as
+	// logs-{machine}:/var/log:rw,nocopy, or /cache alone for an anonymous volume; flags are rw, ro
+	// and nocopy. z, Z, and shared, slave and private with or without r, are refused: a
+	// container VM shares no file system with anybody, so there is nothing that they could do.
+	// +optional
+	Volumes []Volume `json:"volumes,omitempty"`
 }
 
 // VirtualContainerHost names a VCH; exactly one of name, path and moref.
@@ -317,6 +326,61 @@ type Placement struct {
 	// +optional
 	Datastore string `json:"datastore,omitempty"`
 }
+
+// Volume is one volume and where the machine mounts it. One that is not there yet is
+// made when the machine is created.
+type Volume struct {
+	// name is the volume's name, unique in the VCH: letters, digits, and _ . -, the first
+	// a letter or digit; at most 200 characters. {machine} in it stands for the machine's
+	// name, and gives each machine of a class its own volume. A volume on a datastore can be had by
+	// one machine at a time; one on an NFS export by many. Default: none; the volume
+	// is then anonymous: it belongs to the machine and has a made-up name.
+	// +optional
+	Name string `json:"name,omitempty"`
+	// mountPath is where the volume is mounted: an absolute path without '.', '..', empty
+	// parts and '|', of at most 1024 bytes; each once. Not / and not what VIC's guest needs: /proc, /sys, /dev, /.tether
+	// and all below them; /etc, /run, /lib, /lib/modules, /etc/hosts, /etc/hostname and /etc/resolv.conf themselves.
+	// What the image has there is copied into a volume that is empty, and is hidden otherwise.
+	MountPath string `json:"mountPath"`
+	// store is the label of the volume store in the VCH's configuration. Default: for a
+	// volume that is there, wherever it is; else the store that is labelled default.
+	// +optional
+	Store string `json:"store,omitempty"`
+	// capacity is the size of a volume that is made on a datastore, 8Mi to 2Ti; rounded up to
+	// whole MiB. Volumes that are there keep theirs, and NFS has none. Default: 1Gi.
+	// +optional
+	Capacity *resource.Quantity `json:"capacity,omitempty"`
+	// mode is rw or ro. With ro nothing that the machine writes stays: VIC's guest does not
+	// refuse to write, so the disk forgets it when the machine is powered off. NFS volumes cannot be ro. Default: rw.
+	// +optional
+	Mode VolumeMode `json:"mode,omitempty"`
+	// noCopy leaves an empty volume empty, whatever the image has at mountPath. Default: false.
+	// +optional
+	NoCopy *bool `json:"noCopy,omitempty"`
+	// retainPolicy says what becomes of the volume when the machine is deleted. Retain: it
+	// stays. Delete: it is deleted, with all that is on it, if the machine made it; a name must then have
+	// {machine} in it. Default: Retain, Delete for an anonymous volume.
+	// +optional
+	RetainPolicy RetainPolicy `json:"retainPolicy,omitempty"`
+}
+
+// VolumeMode says whether what a machine writes to a volume stays.
+type VolumeMode string
+
+// The modes of volumes.
+const (
+	VolumeReadWrite VolumeMode = "rw"
+	VolumeReadOnly  VolumeMode = "ro"
+)
+
+// RetainPolicy says what becomes of a volume when its machine is deleted.
+type RetainPolicy string
+
+// The retain policies.
+const (
+	RetainVolume RetainPolicy = "Retain"
+	DeleteVolume RetainPolicy = "Delete"
+)
 
 // Keys of the Secret, named as the existing vSphere provider names them. The
 // Secret may have more keys; env can take values from them.
