@@ -13,7 +13,8 @@
 //
 // Words: a block has 4 KiB, a group is 32,768 blocks and its share of the inodes.
 // The prefix holds, in this order: superblock and descriptors, what files and
-// directories contain, the inode tables that are in use, bitmaps, the journal.
+// directories contain, bitmaps, the first block of the journal, inodes. The rest of
+// the journal is behind it.
 // Groups behind the prefix are declared uninitialized and keep their bitmaps and
 // inode table within themselves, which is why nothing of them has to be written.
 // There are no backups of the superblock, for these would lie behind the prefix.

@@ -151,7 +151,7 @@ func TestAFullPlaceIsToldFromABrokenOne(t *testing.T) {
 	t.Parallel()
 	tarball := archive(t, regular("f", strings.Repeat("x", 10*mib))).Bytes()
 	for err, kind := range map[error]errdefs.Kind{syscall.ENOSPC: errdefs.ResourceExhausted, syscall.EIO: errdefs.Internal} {
-		for _, limit := range []int64{0, 3 * mib, 11 * mib} {
+		for _, limit := range []int64{0, 3 * mib, 10 * mib} {
 			_, got := ext4.Write(t.Context(), bytes.NewReader(tarball), faulty{limit, err}, options(64*mib))
 			if !errdefs.Is(got, kind) || !errors.Is(got, err) {
 				t.Errorf("%v behind %d bytes gives %v", err, limit, got)

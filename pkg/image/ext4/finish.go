@@ -24,9 +24,6 @@ func (w *writer) finish() (Result, error) {
 		w.free = append(w.free, run{needed, begin - needed})
 	}
 	slices.SortFunc(w.free, func(a, b run) int { return int(a.first) - int(b.first) })
-	if err := w.writeInodes(&l); err != nil {
-		return Result{}, err
-	}
 	descriptors, err := w.writeBitmaps(&l)
 	if err != nil {
 		return Result{}, err
@@ -35,6 +32,9 @@ func (w *writer) finish() (Result, error) {
 		return Result{}, err
 	}
 	if err := w.out.pad(); err != nil {
+		return Result{}, err
+	}
+	if err := w.writeInodes(&l); err != nil {
 		return Result{}, err
 	}
 	if err := w.out.flush(); err != nil {
@@ -67,13 +67,14 @@ func (w *writer) writeHead(l *layout, descriptors []descriptor) (Result, error) 
 	return result, nil
 }
 
-// writeInodes writes the inode tables that have content.
+// writeInodes writes the inode tables, as far as they have content.
 func (w *writer) writeInodes(l *layout) error {
 	now := newStamp(w.opts.Time)
 	*w.node(journalInode) = node{
 		mode: typeRegular | 0o600, links: 1, size: int64(l.journalBlocks) * blockSize,
 		atime: now, ctime: now, mtime: now, first: l.journal, blocks: l.journalBlocks,
 	}
+	w.inline[journalInode] = extentNode(l.journalExtents(), 0, rootExtents)
 	b := make([]byte, inodeSize)
 	for number := uint32(1); number <= w.count; number++ {
 		clear(b)
@@ -82,10 +83,7 @@ func (w *writer) writeInodes(l *layout) error {
 			return err
 		}
 	}
-	if err := w.out.pad(); err != nil {
-		return err
-	}
-	return w.out.skip(l.bitmaps - w.out.block())
+	return w.out.pad()
 }
 
 // encodeInode fills b, which is zero, with an inode.

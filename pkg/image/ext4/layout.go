@@ -31,10 +31,13 @@ type layout struct {
 	// there whose bitmaps are in the prefix, since it may be short and then must
 	// not be declared uninitialized.
 	apart bool
-	// tables, bitmaps and journal begin here; spare are unused tables of low
-	// groups, behind everything that has content; end is behind these.
-	tables, bitmaps, journal, spare, end uint32
-	journalBlocks                        uint32
+	// bitmaps, the first block of the journal and the tables begin here. What is
+	// behind the highest inode has no content: rest of the tables, rest of the
+	// journal, spare, which are unused tables of low groups; end is behind these.
+	bitmaps, journal, tables, rest, spare, end uint32
+	journalBlocks                              uint32
+	// highest is the highest inode.
+	highest uint32
 }
 
 func groupsOf(size int64) uint32 {
@@ -48,7 +51,7 @@ func descriptorBlocks(groups uint32) uint32 {
 // newLayout lays out a disk whose files and directories take content blocks, and
 // whose highest inode is given. It reports whether they fit.
 func newLayout(size, content int64, highest uint32) (layout, bool) {
-	l := layout{blocks: uint32(size / blockSize), groups: groupsOf(size), journalBlocks: normalJournalBlocks} //nolint:gosec // at most MaxSize
+	l := layout{blocks: uint32(size / blockSize), groups: groupsOf(size), journalBlocks: normalJournalBlocks, highest: highest} //nolint:gosec // at most MaxSize
 	if size < smallDisk {
 		l.journalBlocks = smallJournalBlocks
 	}
@@ -63,8 +66,7 @@ func newLayout(size, content int64, highest uint32) (layout, bool) {
 	if l.usedTables > l.groups || data+content >= math.MaxUint32/2 {
 		return l, false
 	}
-	l.tables = uint32(data + content) //nolint:gosec // checked
-	l.bitmaps = l.tables + l.usedTables*l.tableBlocks
+	l.bitmaps = uint32(data + content) //nolint:gosec // checked
 	// More groups in the prefix make it longer, which may take more groups in.
 	for low := l.usedTables; ; low++ {
 		l.setLow(low)
@@ -85,7 +87,9 @@ func (l *layout) setLow(low uint32) {
 	if l.apart {
 		l.journal += 2
 	}
-	l.spare = l.journal + l.journalBlocks
+	l.tables = l.journal + 1
+	l.rest = l.tables + l.usedTables*l.tableBlocks
+	l.spare = l.rest + l.journalBlocks - 1
 	l.end = l.spare + (low-l.usedTables)*l.tableBlocks
 }
 
@@ -104,8 +108,14 @@ func roundUp(inodes uint32) uint32 {
 	return (inodes + inodesPerBlock - 1) / inodesPerBlock * inodesPerBlock
 }
 
-// prefix is the number of blocks that have content: of the journal only the first has.
-func (l *layout) prefix() uint32 { return l.journal + 1 }
+// prefix is the number of blocks that have content: up to the highest inode. Tables
+// follow one another, and each has whole blocks.
+func (l *layout) prefix() uint32 { return l.tables + (l.highest+inodesPerBlock-1)/inodesPerBlock }
+
+// journalExtents are where the journal is: only its first block has content.
+func (l *layout) journalExtents() []extent {
+	return []extent{{0, l.journal, 1}, {1, l.rest, l.journalBlocks - 1}}
+}
 
 // descriptor returns where a group has its bitmaps and its inode table, and
 // whether these are in the prefix.

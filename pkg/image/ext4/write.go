@@ -179,15 +179,6 @@ func (o *output) pad() error {
 	return nil
 }
 
-// skip leaves blocks out, which then read as zeroes.
-func (o *output) skip(blocks uint32) error {
-	if err := o.flush(); err != nil {
-		return err
-	}
-	o.start += int64(blocks) * blockSize
-	return nil
-}
-
 func (o *output) flush() error {
 	if err := o.ctx.Err(); err != nil {
 		return writeError(err)
