@@ -10,11 +10,23 @@ package inventory
 
 import (
 	"context"
+	"time"
 
+	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
+	"k8s.io/klog/v2"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+)
+
+const (
+	// pageSize is how many VMs vCenter tells of in one answer at most.
+	pageSize = 1000
+	// readAttempts is how often a read is begun when VMs vanish meanwhile.
+	readAttempts = 3
+	// tidyTime is how long clearing away may take after a call has ended.
+	tidyTime = time.Minute
 )
 
 // VM is one VM, of whomever.
@@ -27,7 +39,7 @@ type VM struct {
 	Files []string
 	// Keys is the part of its ExtraConfig that was asked for; keys without a value are absent.
 	Keys map[string]string
-	// Unproven says that vCenter cannot tell all of that: files may be missing.
+	// Unproven says that vCenter cannot tell all of that: files or keys may be missing.
 	Unproven bool
 }
 
@@ -47,15 +59,75 @@ type Reader struct{ o Options }
 // New returns a Reader. Nothing is sent.
 func New(o Options) *Reader { return &Reader{o: o} }
 
+// Now is vCenter's clock, by which the times of files are judged.
+func (r *Reader) Now(ctx context.Context) (time.Time, error) {
+	now, err := methods.GetCurrentTime(ctx, r.o.Client.Vim())
+	if err != nil {
+		return time.Time{}, vcenter.Convert(err, "ask vCenter for its time")
+	}
+	return *now, nil
+}
+
 // VMs returns all VMs of the datacenter and all that have files on the datastores, in
 // a few calls and one for each thousand VMs, whichever keys of ExtraConfig are asked
 // for. It begins anew when some vanish meanwhile.
 func (r *Reader) VMs(ctx context.Context, keys ...string) ([]VM, error) {
-	return nil, errdefs.New(errdefs.Unimplemented, "read all VMs of %s, %d keys", r.o.Datacenter.Value, len(keys))
+	if err := validate(keys); err != nil {
+		return nil, err
+	}
+	vim := r.o.Client.Vim()
+	view, err := methods.CreateContainerView(ctx, vim, &types.CreateContainerView{
+		This: *vim.ServiceContent.ViewManager, Container: r.o.Datacenter, Type: []string{"VirtualMachine"}, Recursive: true,
+	})
+	if err != nil {
+		return nil, vcenter.Convert(err, "look at all VMs of %s", r.o.Datacenter.Value)
+	}
+	defer func() {
+		tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyTime)
+		defer cancel()
+		if _, err := methods.DestroyView(tidy, vim, &types.DestroyView{This: view.Returnval}); err != nil {
+			klog.FromContext(ctx).V(4).Info("Could not destroy a view", "view", view.Returnval.Value, "reason", err.Error())
+		}
+	}()
+	among := []types.ObjectSpec{objectsOf(view.Returnval, "ContainerView", "view")}
+	for _, ds := range r.o.Datastores {
+		among = append(among, objectsOf(ds, "Datastore", "vm"))
+	}
+	content, err := r.retrieve(ctx, append(fileProperties(), properties(keys)...), pageSize, among)
+	if err != nil {
+		return nil, vcenter.Convert(err, "read all VMs of %s", r.o.Datacenter.Value)
+	}
+	return vms(content, keys), nil
 }
 
 // Keys returns keys of the ExtraConfig of given VMs, by VM, in one call. VMs that are
-// gone are absent.
+// gone are absent, and so are those that have none of the keys. One of which vCenter
+// cannot tell them is an error: nothing can be proven by it.
 func (r *Reader) Keys(ctx context.Context, vms []types.ManagedObjectReference, keys ...string) (map[types.ManagedObjectReference]map[string]string, error) {
-	return nil, errdefs.New(errdefs.Unimplemented, "read %d keys of %d VMs of %s", len(keys), len(vms), r.o.Datacenter.Value)
+	if err := validate(keys); err != nil {
+		return nil, err
+	}
+	found := map[types.ManagedObjectReference]map[string]string{}
+	if len(vms) == 0 || len(keys) == 0 {
+		return found, nil
+	}
+	var among []types.ObjectSpec
+	for _, vm := range vms {
+		among = append(among, types.ObjectSpec{Obj: vm})
+	}
+	content, err := r.retrieve(ctx, append([]string{configProperty}, properties(keys)...), 0, among)
+	if err != nil {
+		return nil, vcenter.Convert(err, "read %d keys of %d VMs of %s", len(keys), len(vms), r.o.Datacenter.Value)
+	}
+	for _, c := range content {
+		values, known := keysOf(c, keys)
+		switch {
+		case vanished(c):
+		case !known:
+			return nil, errdefs.New(errdefs.Unavailable, "vCenter cannot tell the configuration of VM %s: connect its host, or let this user read it", c.Obj.Value)
+		case len(values) > 0:
+			found[c.Obj] = values
+		}
+	}
+	return found, nil
 }

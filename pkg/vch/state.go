@@ -10,25 +10,17 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 )
 
-// KeyProperty returns the property path of one ExtraConfig key, so that a read
-// need not fetch all of them. vSphere takes the key of an element as the index of
-// a keyed array; VM Operator's guestinfo prober relies on the same.
-func KeyProperty(key string) string { return "config.extraConfig[\"" + key + "\"]" }
+// KeyProperty returns the property path of one ExtraConfig key: see
+// vcenter.ExtraConfigProperty.
+func KeyProperty(key string) string { return vcenter.ExtraConfigProperty(key) }
 
 // KeyValue returns the text of an ExtraConfig key that was read by KeyProperty;
 // "" when the VM does not have it, or has it empty.
 func KeyValue(val types.AnyType) string {
-	switch o := val.(type) {
-	case types.OptionValue:
-		s, _ := o.Value.(string)
-		return guestinfo.FromOptionValue(s)
-	case types.BaseOptionValue:
-		s, _ := o.GetOptionValue().Value.(string)
-		return guestinfo.FromOptionValue(s)
-	}
-	return ""
+	return guestinfo.FromOptionValue(vcenter.ExtraConfigText(val))
 }
 
 // StateProperties are the properties of the appliance that CheckState judges.

@@ -16,6 +16,8 @@ package virtualdisk
 import (
 	"context"
 	"io"
+	"path"
+	"strings"
 
 	"github.com/vmware/govmomi/vim25/types"
 	"k8s.io/utils/clock"
@@ -43,7 +45,8 @@ type Content struct {
 
 // Mark is what a holder says of itself.
 type Mark struct {
-	// Kind is what the disk is for: image or volume. What is made by another kind is not touched.
+	// Kind is what the disk is for: image or volume. What is made by another kind is not
+	// touched. Make fills it in.
 	Kind string `json:"kind"`
 	// Subject is the image or volume, for people and for the name of the VM.
 	Subject string `json:"subject"`
@@ -51,8 +54,11 @@ type Mark struct {
 	Attempt string `json:"attempt"`
 	// Owner is the process that makes the disk, for people.
 	Owner string `json:"owner,omitempty"`
-	// Size is the capacity of the disk in bytes.
+	// Size is the capacity of the disk in bytes. Make fills it in.
 	Size int64 `json:"size"`
+	// To is the datastore path that the disk is for, which tells the holders of one store
+	// from those of another one in the same VCH. Make fills it in.
+	To string `json:"to,omitempty"`
 }
 
 // Holder is a VM that holds a disk until it is copied.
@@ -63,13 +69,25 @@ type Holder struct {
 	Name string
 }
 
-// Options of a Maker.
+// Files are what a Maker needs of a datastore; see datastore.Files.
+type Files interface {
+	Path(p string) string
+	Resolve(ctx context.Context, p string) (string, error)
+	Size(ctx context.Context, p string) (int64, error)
+	Write(ctx context.Context, p string, r io.ReaderAt, size int64, progress func(done int64)) error
+	Upload(ctx context.Context, what string, to datastore.Address, r io.ReaderAt, size int64, progress func(done int64)) error
+	ExtendDisk(ctx context.Context, p string, size int64) error
+	CopyDisk(ctx context.Context, from, to string) error
+	DeleteDisk(ctx context.Context, p string) error
+}
+
+// Options of a Maker. All but Clock are required.
 type Options struct {
 	// Client is a session with the vCenter, Host the VCH in whose folder and pool holders are.
 	Client *vcenter.Client
 	Host   *vch.Config
 	// Files are those of Datastore.
-	Files     *datastore.Files
+	Files     Files
 	Datastore vch.Datastore
 	// Kind is the Kind of all marks.
 	Kind string
@@ -81,7 +99,12 @@ type Options struct {
 type Maker struct{ o Options }
 
 // New returns a Maker. Nothing is sent.
-func New(o Options) *Maker { return &Maker{o: o} }
+func New(o Options) *Maker {
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	return &Maker{o: o}
+}
 
 // Imports reports whether disks are imported there, which takes privileges of its
 // own, and not uploaded.
@@ -93,16 +116,22 @@ func (m *Maker) Imports() bool { return datastore.Objects(m.o.Datastore.Type) }
 // When Make fails there may be a part of the disk; a holder is taken away, also when ctx has ended.
 // What is left of one when even that fails, or the process ends, Holders finds.
 func (m *Maker) Make(ctx context.Context, to string, c Content, mark Mark, progress func(done, total int64)) error {
-	return errdefs.New(errdefs.Unimplemented, "make disk %s", m.o.Files.Path(to))
-}
-
-// Holders returns the holders of this kind in the VCH's folder.
-func (m *Maker) Holders(ctx context.Context) ([]Holder, error) {
-	return nil, errdefs.New(errdefs.Unimplemented, "look for VMs of imports in %s", m.o.Host.Name)
-}
-
-// DestroyHolder destroys a holder with its disk, after it has made sure that the VM
-// still is the one with that mark and has none but its own disk. One that is gone is no error.
-func (m *Maker) DestroyHolder(ctx context.Context, ref types.ManagedObjectReference, mark Mark) error {
-	return errdefs.New(errdefs.Unimplemented, "destroy VM %s", ref.Value)
+	mark.Kind, mark.Size, mark.To = m.o.Kind, c.Capacity, m.o.Files.Path(to)
+	switch {
+	case !strings.HasSuffix(to, diskSuffix) || path.Base(to) == diskSuffix:
+		return errdefs.New(errdefs.Internal, "make disk %s: its name must end in %s", mark.To, diskSuffix)
+	case c.Capacity <= 0 || c.Capacity%extentUnit != 0:
+		return errdefs.New(errdefs.Internal, "make disk %s: its capacity of %d bytes is not of whole MiB", mark.To, c.Capacity)
+	case c.Used < 0 || c.Used > c.Capacity:
+		return errdefs.New(errdefs.Internal, "make disk %s: the content has %d bytes, the disk %d", mark.To, c.Used, c.Capacity)
+	case !mark.valid():
+		return errdefs.New(errdefs.Internal, "make disk %s: the mark of its holder has the kind %q, subject %q, attempt %q", mark.To, mark.Kind, mark.Subject, mark.Attempt)
+	}
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	if m.Imports() {
+		return m.importDisk(ctx, to, c, mark, progress)
+	}
+	return m.uploadFlat(ctx, to, c, progress)
 }
