@@ -14,6 +14,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
@@ -227,7 +228,7 @@ func (b *Backend) remove(ctx context.Context, c *call, vm *containervm.VM) error
 			return err
 		}
 		if err := b.removeVolumes(ctx, c, names, vm.Ref.Value); err != nil {
-			return errdefs.Wrap(errdefs.KindOf(err), err, "VM %q (%s) stays, since nobody else knows of the volumes that go with it; to give them up, empty its annotation mcm-vch-delete-volumes", vm.Name, vm.Ref.Value)
+			return errdefs.Wrap(errdefs.KindOf(err), err, "VM %q (%s) stays, since nobody else knows of the volumes that go with it; to give them up, empty its key %s (govc vm.change -e)", vm.Name, vm.Ref.Value, guestinfo.AnnotationKey(deleteVolumes))
 		}
 		vm = detached
 	}

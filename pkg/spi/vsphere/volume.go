@@ -25,6 +25,9 @@ import (
 // volumesAtOnce is how many volumes of one machine are made or removed at the same time.
 const volumesAtOnce = 4
 
+// deleteVolumes is the annotation of a VM that names the volumes that go with it.
+const deleteVolumes = "mcm-vch-delete-volumes"
+
 // wanted is one volume of the spec as the machine has it.
 type wanted struct {
 	*v1alpha1.Volume
