@@ -6,6 +6,7 @@ package v1alpha1_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -58,6 +59,22 @@ func TestVolumesAreReadInBothForms(t *testing.T) {
 	}
 	if diff := cmp.Diff(spec, mustLoad(t, string(encoded))); diff != "" {
 		t.Errorf("read, written and read (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheExampleForUsersIsValid(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/usage.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(page), "```yaml\nvolumes:")
+	example, _, ok := strings.Cut(example, "```")
+	if !ok {
+		t.Fatal("docs/usage.md has no example of volumes")
+	}
+	before, _, _ := strings.Cut(withVolumes, "volumes:")
+	if spec := mustLoad(t, before+"volumes:"+example); len(spec.Volumes) < 3 {
+		t.Errorf("the example has %d volumes", len(spec.Volumes))
 	}
 }
 
