@@ -126,6 +126,9 @@ type GuestOptions struct {
 	StopDelay time.Duration
 	// IgnoreTerm makes guests obey nothing but KILL.
 	IgnoreTerm bool
+	// Diary makes guests add a line with the machine's name to the file Diary of each
+	// disk that they mount, before their process starts.
+	Diary bool
 	// IgnoreStop makes guests accept and ignore every stop.
 	IgnoreStop bool
 }

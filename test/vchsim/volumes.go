@@ -7,12 +7,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"crypto/md5" //nolint:gosec // VIC's labels are MD5
+	"crypto/md5" // VIC's labels are MD5
 	"encoding/hex"
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -72,7 +71,7 @@ func (s *Sim) makeVolume(root, name string) error {
 	if _, err := s.putFile(dir+"/imageMetadata/DockerMetaData", metadata); err != nil {
 		return err
 	}
-	sum := md5.Sum([]byte(name)) //nolint:gosec // see the import
+	sum := md5.Sum([]byte(name))
 	id := uuid.NewSHA1(uuid.NameSpaceURL, []byte(root+name))
 	local := s.localPath(dir + "/" + name + ".vmdk")
 	flat := filepath.Join(filepath.Dir(local), name+"-flat.vmdk")
@@ -137,17 +136,4 @@ func (s *Sim) VolumeStore(label string) string {
 		return ""
 	}
 	return u.Path
-}
-
-// e2fs returns where a program of e2fsprogs is: users other than root do not look in /sbin.
-func e2fs(name string) (string, error) {
-	if file, err := exec.LookPath(name); err == nil {
-		return file, nil
-	}
-	for _, dir := range []string{"/usr/sbin", "/sbin"} {
-		if _, err := os.Stat(dir + "/" + name); err == nil {
-			return dir + "/" + name, nil
-		}
-	}
-	return "", fmt.Errorf("%s is missing, install the Debian package e2fsprogs: hack/prerequisites.sh does", name)
 }
