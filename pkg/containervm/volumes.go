@@ -68,6 +68,7 @@ func mountsOf(joints []volume.Joint) map[string]guestinfo.MountSpec {
 // disks are in no snapshot, so that no snapshot of a machine takes a volume back in time.
 func volumeDisks(joints []volume.Joint) []types.BaseVirtualDevice {
 	var out []types.BaseVirtualDevice
+	key := int32(volumeKey)
 	for _, j := range joints {
 		if j.Disk == "" {
 			continue
@@ -77,12 +78,13 @@ func volumeDisks(joints []volume.Joint) []types.BaseVirtualDevice {
 			mode = types.VirtualDiskModeIndependent_nonpersistent
 		}
 		out = append(out, &types.VirtualDisk{VirtualDevice: types.VirtualDevice{
-			Key: int32(volumeKey - len(out)), ControllerKey: scsiKey, UnitNumber: types.NewInt32(-1),
+			Key: key, ControllerKey: scsiKey, UnitNumber: types.NewInt32(-1),
 			Backing: &types.VirtualDiskFlatVer2BackingInfo{
 				VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: j.Disk},
 				DiskMode:                     string(mode),
 			},
 		}})
+		key--
 	}
 	return out
 }

@@ -295,8 +295,8 @@ func judgeVolumes(t *testing.T, spec *v1alpha1.ProviderSpec) {
 		return
 	}
 	for _, v := range spec.Volumes {
-		if bytes := v.CapacityBytes(); v.Capacity != nil && volume.ValidateCapacity(bytes) != nil {
-			t.Fatalf("a valid spec has a volume of %d bytes", bytes)
+		if size := v.CapacityBytes(); v.Capacity != nil && volume.ValidateCapacity(size) != nil {
+			t.Fatalf("a valid spec has a volume of %d bytes", size)
 		}
 		for _, machine := range []string{"a", strings.Repeat("9", 64), "a.b-c"} {
 			if err := volume.ValidateName(v.NameFor(machine)); err != nil && !v.Anonymous() {

@@ -15,14 +15,14 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 )
 
-func validateVolumes(volumes []Volume, path *field.Path) field.ErrorList {
+func validateVolumes(volumes []Volume, list *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if len(volumes) > MaxVolumes {
-		errs = append(errs, field.TooMany(path, len(volumes), MaxVolumes))
+		errs = append(errs, field.TooMany(list, len(volumes), MaxVolumes))
 	}
 	names, mounts := map[string]bool{}, map[string]bool{}
 	for i := range volumes {
-		v, at := &volumes[i], path.Index(i)
+		v, at := &volumes[i], list.Index(i)
 		errs = append(errs, validateVolumeName(v.Name, at.Child("name"))...)
 		// The name becomes part of a key, and VMX files do not tell upper from lower case.
 		if folded := strings.ToLower(v.Name); folded != "" {
@@ -42,12 +42,12 @@ func validateVolumes(volumes []Volume, path *field.Path) field.ErrorList {
 }
 
 // validateVolumeName judges the name as it will be for any machine.
-func validateVolumeName(name string, path *field.Path) field.ErrorList {
+func validateVolumeName(name string, at *field.Path) field.ErrorList {
 	if name == "" {
 		return nil
 	}
 	if strings.ContainsAny(strings.ReplaceAll(name, PlaceholderMachine, ""), "{}") {
-		return field.ErrorList{field.Invalid(path, clip(name), "must have no braces but those of {machine}, the only placeholder")}
+		return field.ErrorList{field.Invalid(at, clip(name), "must have no braces but those of {machine}, the only placeholder")}
 	}
 	v := Volume{Name: name}
 	if longest := len(v.NameFor(strings.Repeat("m", maxHostNameBytes))); longest > volume.MaxName {
@@ -55,19 +55,19 @@ func validateVolumeName(name string, path *field.Path) field.ErrorList {
 		if longest != len(name) {
 			reason = fmt.Sprintf("has %d characters with a machine's name of %d, at most %d are allowed", longest, maxHostNameBytes, volume.MaxName)
 		}
-		return field.ErrorList{field.Invalid(path, clip(name), reason)}
+		return field.ErrorList{field.Invalid(at, clip(name), reason)}
 	}
 	if volume.ValidateName(v.NameFor("m")) != nil {
-		return field.ErrorList{field.Invalid(path, clip(name), "must begin with a letter or digit and have only letters, digits, and _ . - beside {machine}")}
+		return field.ErrorList{field.Invalid(at, clip(name), "must begin with a letter or digit and have only letters, digits, and _ . - beside {machine}")}
 	}
 	return nil
 }
 
 // validateVolume judges what a volume has beside its name and its path.
-func validateVolume(v *Volume, path *field.Path) field.ErrorList {
+func validateVolume(v *Volume, volumePath *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if v.Store != "" {
-		at := path.Child("store")
+		at := volumePath.Child("store")
 		errs = append(errs, validateName(v.Store, at, MaxStoreLabelBytes)...)
 		if strings.ContainsAny(v.Store, "|:") {
 			errs = append(errs, field.Invalid(at, clip(v.Store), "must be the label of a volume store, which has no '|' and no ':'"))
@@ -75,12 +75,12 @@ func validateVolume(v *Volume, path *field.Path) field.ErrorList {
 	}
 	if q := v.Capacity; q != nil &&
 		(q.Cmp(*resource.NewQuantity(volume.MinCapacity, resource.BinarySI)) < 0 || q.Cmp(*resource.NewQuantity(volume.MaxCapacity, resource.BinarySI)) > 0) {
-		errs = append(errs, field.Invalid(path.Child("capacity"), q.String(), "must be between 8Mi and 2Ti"))
+		errs = append(errs, field.Invalid(volumePath.Child("capacity"), q.String(), "must be between 8Mi and 2Ti"))
 	}
 	if modes := []VolumeMode{VolumeReadWrite, VolumeReadOnly}; v.Mode != "" && !slices.Contains(modes, v.Mode) {
-		errs = append(errs, field.NotSupported(path.Child("mode"), VolumeMode(clip(string(v.Mode))), modes))
+		errs = append(errs, field.NotSupported(volumePath.Child("mode"), VolumeMode(clip(string(v.Mode))), modes))
 	}
-	at := path.Child("retainPolicy")
+	at := volumePath.Child("retainPolicy")
 	switch policies := []RetainPolicy{RetainVolume, DeleteVolume}; {
 	case v.RetainPolicy != "" && !slices.Contains(policies, v.RetainPolicy):
 		errs = append(errs, field.NotSupported(at, RetainPolicy(clip(string(v.RetainPolicy))), policies))
