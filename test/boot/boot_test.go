@@ -27,8 +27,12 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/images"
 )
 
-// size is that of the disk.
-const size = 1 << 30
+const (
+	// size is that of the disk.
+	size = 1 << 30
+	// runTime is how long a machine may run: some seconds, if nothing else does.
+	runTime = 8 * time.Minute
+)
 
 // TestTheDiskOfAnImageBoots: with the flat disk, as an upload leaves it, and with
 // a child of the imported one, as machines have it.
@@ -90,6 +94,9 @@ func makeContent(t testing.TB, guest string) image.Content {
 	base, err := images.Layer(
 		images.Dir("usr/bin"), images.Symlink("bin", "usr/bin"), images.Executable("usr/bin/node", string(read(t, guest))),
 		images.Dir("data"), images.File("data/image.txt", "from the lower layer"),
+		images.Entry{Name: "srv/", Mode: 0o2750, UID: 7, GID: 8}, images.File("srv/doomed", "x"),
+		images.Dir("srv/deep"), images.Entry{Name: "srv/deep/run", Mode: 0o4711, UID: 5, GID: 6, Content: "#!"},
+		images.Symlink("srv/link", "deep/run"), images.Entry{Name: "srv/own", Mode: 0o600, UID: 7, GID: 9, Content: "of the image"},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -177,51 +184,84 @@ func write(t testing.TB, name string, r io.Reader) {
 	}
 }
 
-// boot runs the machine to its end, and looks at what the command said.
-func boot(t *testing.T, kernel, guest string, config image.Config, drive, format string) {
+// machine is a virtual machine of an image.
+type machine struct {
+	// kernel is the kernel's directory, guest the guest's program.
+	kernel, guest string
+	config        image.Config
+	// command is what runs, by default the image's.
+	command []string
+	// drives are the disks.
+	drives []drive
+	mounts []mount
+}
+
+type drive struct{ file, format string }
+
+// mount is a volume, as the guest reads it.
+type mount struct {
+	Label, Path string
+	Copy        bool
+}
+
+// boot runs a machine with the root disk to its end, and looks at what the command said.
+func boot(t *testing.T, kernel, guest string, config image.Config, file, format string) {
+	t.Helper()
+	said, console := machine{kernel: kernel, guest: guest, config: config, drives: []drive{{file, format}}}.run(t)
+	want := []string{"args=/bin/start agent --now", "env=hello", "dir=/data", "user=0", "root=rw", "read=from the image", "done=true"}
+	if !slices.Equal(said, want) {
+		t.Errorf("the command said %q, want %q; the console:\n%s", said, want, console)
+	}
+}
+
+// run runs the machine to its end. It returns what the command said, and all that
+// was on the console.
+func (m machine) run(t *testing.T) (said []string, console string) {
 	t.Helper()
 	initrd := filepath.Join(t.TempDir(), "initrd")
-	if err := os.WriteFile(initrd, initial(t, kernel, guest, config), 0o600); err != nil {
+	if err := os.WriteFile(initrd, m.initial(t), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), runTime)
 	defer cancel()
-	c := exec.CommandContext(ctx, program(t, "qemu-system-x86_64", "qemu-system-x86"),
+	args := []string{
 		"-machine", "pc", "-accel", "tcg", "-cpu", "max", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
-		"-kernel", filepath.Join(kernel, "vmlinuz"), "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1",
-		"-device", "pvscsi", "-device", "scsi-hd,drive=root", "-drive", "if=none,id=root,file="+drive+",format="+format)
+		"-kernel", filepath.Join(m.kernel, "vmlinuz"), "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1", "-device", "pvscsi",
+	}
+	for i, d := range m.drives {
+		args = append(args, "-device", fmt.Sprintf("scsi-hd,drive=d%d", i), "-drive", fmt.Sprintf("if=none,id=d%d,file=%s,format=%s", i, d.file, d.format))
+	}
 	begin := time.Now()
-	out, err := c.CombinedOutput()
+	out, err := exec.CommandContext(ctx, program(t, "qemu-system-x86_64", "qemu-system-x86"), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("qemu: %v\n%s", err, out)
 	}
 	t.Logf("the machine ran for %.1f s", time.Since(begin).Seconds())
-	var said []string
 	for line := range strings.Lines(string(out)) {
 		if line, ok := strings.CutPrefix(strings.TrimSpace(line), "command: "); ok {
 			said = append(said, line)
 		}
 	}
-	want := []string{"args=/bin/start agent --now", "env=hello", "dir=/data", "user=0", "root=rw", "read=from the image", "done=true"}
-	if !slices.Equal(said, want) {
-		t.Errorf("the command said %q, want %q; the console:\n%s", said, want, out)
-	}
+	return said, string(out)
 }
 
 // initial makes the initial file system of the machine.
-func initial(t testing.TB, kernel, guest string, config image.Config) []byte {
+func (m machine) initial(t testing.TB) []byte {
 	t.Helper()
 	var i initramfs
-	for _, dir := range []string{"dev", "proc", "root", "modules"} {
+	for _, dir := range []string{"dev", "proc", "sys", "root", "modules"} {
 		i.add(dir, typeDir|0o755, nil, 0, 0)
 	}
 	i.add("dev/console", typeChar|0o600, nil, consoleMajor, consoleMinor)
-	i.add("init", typeFile|0o755, read(t, guest), 0, 0)
+	i.add("init", typeFile|0o755, read(t, m.guest), 0, 0)
+	if m.command == nil {
+		m.command = slices.Concat(m.config.Entrypoint, m.config.Cmd)
+	}
 	work := map[string]any{
-		"Label": ext4.DefaultLabel, "Env": config.Env, "Dir": config.WorkingDir, "Command": slices.Concat(config.Entrypoint, config.Cmd),
+		"Label": ext4.DefaultLabel, "Env": m.config.Env, "Dir": m.config.WorkingDir, "Command": m.command, "Mounts": m.mounts,
 	}
 	var loaded []string
-	for _, file := range modules(t, kernel, "vmw_pvscsi", "sd_mod") {
+	for _, file := range modules(t, m.kernel, "vmw_pvscsi", "sd_mod") {
 		name := "modules/" + filepath.Base(file)
 		i.add(name, typeFile|0o644, read(t, file), 0, 0)
 		loaded = append(loaded, "/"+name)

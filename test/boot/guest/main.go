@@ -4,7 +4,8 @@
 //go:build linux
 
 // The guest is both programs of the virtual machine: as process 1 the init that
-// mounts the root disk and runs the command, otherwise the command of the image.
+// mounts the root disk and volumes and runs the command, otherwise the command of
+// the image.
 package main
 
 import (
@@ -24,7 +25,11 @@ import (
 
 func main() {
 	if os.Getpid() != 1 {
-		if err := command(); err != nil {
+		run := command
+		if len(os.Args) > 2 && os.Args[1] == "volumes" {
+			run = func() error { return useVolumes(os.Args[2], os.Args[3:]) }
+		}
+		if err := run(); err != nil {
 			fmt.Println("command:", err)
 			os.Exit(1)
 		}
@@ -49,7 +54,12 @@ type work struct {
 	Command []string
 	Env     []string
 	Dir     string
+	// Mounts are volumes; with them, every disk must have a label.
+	Mounts []mount
 }
+
+// waiting is how long is waited for disks, on a machine that may be busy with much else.
+const waiting = 3 * time.Minute
 
 // start is what an init does.
 func start() error {
@@ -78,11 +88,20 @@ func start() error {
 	if err := unix.Mount(device, "/root", "ext4", 0, ""); err != nil {
 		return fmt.Errorf("mount %s: %w", device, err)
 	}
+	if len(w.Mounts) > 0 {
+		disks, err := labels()
+		if err == nil {
+			err = mountVolumes(disks, w.Mounts)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	err = w.run()
 	if err != nil {
 		err = fmt.Errorf("run %q: %w", w.Command, err)
 	}
-	return errors.Join(err, unmount())
+	return errors.Join(err, unmountVolumes(w.Mounts), unmount())
 }
 
 func load(name string) error {
@@ -96,25 +115,31 @@ func load(name string) error {
 
 // find waits for the disk with an ext4 label.
 func find(label string) (string, error) {
-	for begin := time.Now(); time.Since(begin) < time.Minute; time.Sleep(20 * time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < waiting; time.Sleep(20 * time.Millisecond) {
 		disks, err := filepath.Glob("/dev/sd*")
 		if err != nil {
 			return "", err
 		}
 		for _, name := range disks {
-			f, err := os.Open(name)
-			if err != nil {
-				return "", err
-			}
-			field := make([]byte, 16)
-			_, err = f.ReadAt(field, 1024+120)
-			if err = errors.Join(err, f.Close()); err == nil && string(bytes.TrimRight(field, "\x00")) == label {
+			found, err := labelOf(name)
+			if err == nil && found == label {
 				fmt.Println("init: found", name)
 				return name, nil
 			}
 		}
 	}
 	return "", fmt.Errorf("no disk has the label %s", label)
+}
+
+// labelOf reads the label of the ext4 on a disk.
+func labelOf(disk string) (string, error) {
+	f, err := os.Open(disk)
+	if err != nil {
+		return "", err
+	}
+	field := make([]byte, 16)
+	_, err = f.ReadAt(field, 1024+120)
+	return string(bytes.TrimRight(field, "\x00")), errors.Join(err, f.Close())
 }
 
 // run runs the command on the root disk.
