@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"path"
@@ -27,6 +28,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 )
 
 func (d *doctor) checkState(ctx context.Context, client *vcenter.Client, host *vch.Config) {
@@ -146,6 +148,12 @@ func (d *doctor) datastores(host *vch.Config) []string {
 		}
 		if ds := d.imageDatastore(host); ds != nil {
 			names = append(names, ds.Name)
+		}
+		for _, v := range d.spec.Volumes {
+			// A store that there is not, or on no datastore, has a check of its own.
+			if at, err := vch.VolumeStorePath(host.VolumeStores[cmp.Or(v.Store, volume.DefaultStore)]); err == nil {
+				names = append(names, at.Datastore)
+			}
 		}
 		var disk object.DatastorePath
 		if d.spec.RootDisk != nil && disk.FromString(d.spec.RootDisk.VMDK) {
@@ -292,6 +300,10 @@ func (d *doctor) checkMachine(host *vch.Config) {
 		d.skip("the image must be found first", checkMachine)
 		return
 	}
+	if len(d.volumes) != len(d.spec.Volumes) {
+		d.skip("its volumes must be found first", checkMachine)
+		return
+	}
 	const name = "machine-0"
 	cluster, _, err := identity.Tags(d.spec.Tags)
 	if err != nil {
@@ -309,7 +321,7 @@ func (d *doctor) checkMachine(host *vch.Config) {
 		return
 	}
 	plan, err := containervm.Plan(containervm.Request{
-		Machine: name, Identity: id, Spec: d.spec, Image: d.image, Secret: d.secret, VCH: host, HostKey: key, Now: time.Unix(0, 0), ProviderVersion: version.Version(),
+		Machine: name, Identity: id, Spec: d.spec, Image: d.image, Volumes: d.joints(name, id), Secret: d.secret, VCH: host, HostKey: key, Now: time.Unix(0, 0), ProviderVersion: version.Version(),
 	})
 	if err != nil {
 		d.fail(checkMachine, err)

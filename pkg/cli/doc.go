@@ -3,11 +3,12 @@
 
 // Package cli is vchctl, the command line for operators: what a container VM's
 // configuration says, which machines exist, whether a vCenter, a VCH and a
-// ProviderSpec fit together, and which image disks there are.
+// ProviderSpec fit together, and which image disks and volumes there are.
 //
 // Commands are thin: they read flags and files, call the packages below (pkg/vch,
-// pkg/containervm, pkg/guestinfo, pkg/image) and write tables or JSON. Only image
-// pull, rm and prune change anything in vCenter. Everything that a process has,
+// pkg/containervm, pkg/guestinfo, pkg/image, pkg/volume) and write tables or JSON. Only
+// image pull, rm and prune, and volume create, rm and prune change anything in vCenter
+// or in a volume store. Everything that a process has,
 // streams, environment and clock, comes in through Options, so tests run commands
 // in their own process.
 //

@@ -16,6 +16,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 )
 
 func doctorCommand(opts Options) *cobra.Command {
@@ -26,10 +27,11 @@ func doctorCommand(opts Options) *cobra.Command {
 		Short: "Check whether machines could be made",
 		Long: `Check whether machines could be made: the Secret, the way to vCenter, its
 certificate, the session, the VCH and its state, privileges, datastores, networks,
-the bootstrap ISO, and with --provider-spec the ProviderSpec and its root disk or image.
+the bootstrap ISO, volume stores, and with --provider-spec the ProviderSpec, its root
+disk or image and its volumes.
 
-Each line is OK, FAIL with what to do, or SKIP when something else must be right
-first. The exit code is 1 if anything fails.`,
+Each line is OK, FAIL with what to do, NOTE when something is good to know, or SKIP when
+something else must be right first. The exit code is 1 if anything fails.`,
 		Example: `  vchctl doctor --secret-file secret.yaml --provider-spec machineclass.yaml
   vchctl doctor --datacenter dc-1 --vch vch-1`,
 		Args: cobra.NoArgs,
@@ -57,6 +59,7 @@ const (
 	stateOK   = "OK"
 	stateFail = "FAIL"
 	stateSkip = "SKIP"
+	stateNote = "NOTE"
 )
 
 // doctor examines one VCH and collects a line for each check.
@@ -69,6 +72,8 @@ type doctor struct {
 	secret map[string][]byte
 	// image is the ProviderSpec's image, once it is found.
 	image *image.Disk
+	// volumes are the kinds of the stores of the ProviderSpec's volumes, once they are found.
+	volumes []volume.Driver
 
 	rows           [][]string
 	passed, failed int
@@ -88,6 +93,11 @@ func (d *doctor) skip(reason string, checks ...string) {
 	for _, check := range checks {
 		d.rows = append(d.rows, []string{stateSkip, check, reason})
 	}
+}
+
+// note tells what is no fault, and good to know.
+func (d *doctor) note(check, format string, args ...any) {
+	d.rows = append(d.rows, []string{stateNote, check, fmt.Sprintf(format, args...)})
 }
 
 func (d *doctor) write() error { return writeTable(d.opts.Stdout, d.rows) }
@@ -112,7 +122,7 @@ func (d *doctor) examine(ctx context.Context, pool *vcenter.Pool) error {
 	}
 	host, ok := d.checkVCH(ctx, client)
 	if !ok {
-		d.skip("the VCH must be found first", checkState, checkPrivileges, checkISO)
+		d.skip("the VCH must be found first", checkState, checkPrivileges, checkISO, checkVolumeStores)
 		return nil
 	}
 	waiter := client.NewWaiter()
@@ -123,6 +133,7 @@ func (d *doctor) examine(ctx context.Context, pool *vcenter.Pool) error {
 	d.checkNetworks(host)
 	d.checkISO(ctx, files{client: client, waiter: waiter, host: host})
 	d.checkRootDisk(ctx, files{client: client, waiter: waiter, host: host})
+	d.checkVolumes(ctx, host, volumesOf(d.opts, client, host))
 	d.checkMachine(host)
 	return nil
 }

@@ -35,31 +35,10 @@ type imageDisk struct {
 }
 
 // imageFlags are what all image commands have.
-type imageFlags struct {
-	connection connectionFlags
-	which      vchFlags
-	output     string
-}
+type imageFlags struct{ hostFlags }
 
 // removalTimeout leaves time for the wait of a removal, and a slow datastore.
 const removalTimeout = 15 * time.Minute
-
-func (f *imageFlags) add(cmd *cobra.Command) {
-	f.connection.add(cmd)
-	f.which.add(cmd)
-}
-
-// addOutput adds --output, whose values must be checked by checkOutput.
-func (f *imageFlags) addOutput(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.output, "output", "o", outputTable, "json")
-}
-
-func (f *imageFlags) checkOutput() error {
-	if !slices.Contains([]string{outputTable, outputJSON}, f.output) {
-		return errdefs.New(errdefs.InvalidArgument, "--output must be %s, got %q", outputJSON, f.output)
-	}
-	return nil
-}
 
 // checkWait refuses a time limit that a removal cannot keep.
 func (f *imageFlags) checkWait(opts Options) error {
@@ -71,15 +50,7 @@ func (f *imageFlags) checkWait(opts Options) error {
 
 // store runs fn with the image store of the one VCH that the flags select.
 func (f *imageFlags) store(ctx context.Context, opts Options, fn func(context.Context, *vch.Config, image.Store) error) error {
-	selector, err := f.which.selector(f.connection.govc(opts.Env))
-	if err != nil {
-		return err
-	}
-	return f.connection.client(ctx, opts, func(ctx context.Context, client *vcenter.Client) error {
-		host, err := selector.one(ctx, client)
-		if err != nil {
-			return err
-		}
+	return f.host(ctx, opts, func(ctx context.Context, client *vcenter.Client, host *vch.Config) error {
 		return fn(ctx, host, imageStoreOf(opts, client, host))
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,8 +34,8 @@ does not matter.`,
   vchctl image ls --datacenter dc-1 --vch vch-1 -o wide`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !slices.Contains([]string{outputTable, outputWide, outputJSON}, flags.output) {
-				return errdefs.New(errdefs.InvalidArgument, "--output must be %s or %s, got %q", outputWide, outputJSON, flags.output)
+			if err := flags.checkWideOutput(); err != nil {
+				return err
 			}
 			selector, err := flags.which.selector(flags.connection.govc(opts.Env))
 			if err != nil {
@@ -53,7 +52,7 @@ does not matter.`,
 		},
 	}
 	flags.add(cmd)
-	cmd.Flags().StringVarP(&flags.output, "output", "o", outputTable, "wide (more columns) or json")
+	flags.addWideOutput(cmd)
 	return cmd
 }
 
@@ -119,25 +118,12 @@ func writeImages(opts Options, output string, disks []imageDisk) error {
 			}
 			if output == outputWide {
 				row[1] = disk.Digest
-				row = append(row, disk.Created.UTC().Format(time.RFC3339), disk.Path, usersText(disk.Users))
+				row = append(row, disk.Created.UTC().Format(time.RFC3339), disk.Path, usersText(disk.Users, len(disk.Users)))
 			}
 			rows = append(rows, row)
 		}
 	}
 	return writeTable(opts.Stdout, rows)
-}
-
-// usersText lists VMs; those whose disks vCenter cannot tell have a question mark.
-func usersText(users []image.User) string {
-	names := make([]string, 0, len(users))
-	for _, user := range users {
-		name := user.Name
-		if user.Unproven {
-			name += "?"
-		}
-		names = append(names, name)
-	}
-	return strings.Join(names, ",")
 }
 
 func imageInspectCommand(opts Options) *cobra.Command {

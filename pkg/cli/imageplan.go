@@ -90,14 +90,7 @@ func planRemove(disks []image.Disk, users map[image.Key][]image.User) ([]removal
 
 // inUse is why a disk cannot be removed.
 func inUse(disk image.Disk, users []image.User) error {
-	var using, unproven []image.User
-	for _, user := range users {
-		if user.Unproven {
-			unproven = append(unproven, user)
-		} else {
-			using = append(using, user)
-		}
-	}
+	using, unproven := splitUsers(users)
 	text := "image disk " + diskText(disk) + " stays"
 	if len(using) > 0 {
 		text += ": it has children in " + vmsText(using) + "; delete their machines first"
@@ -106,18 +99,6 @@ func inUse(disk image.Disk, users []image.User) error {
 		text += ": " + unprovenText(unproven)
 	}
 	return errdefs.New(errdefs.FailedPrecondition, "%s", text)
-}
-
-func vmsText(users []image.User) string {
-	names := make([]string, 0, len(users))
-	for _, user := range users {
-		names = append(names, user.Name+" ("+user.VM+")")
-	}
-	return strings.Join(names, ", ")
-}
-
-func unprovenText(users []image.User) string {
-	return "vCenter cannot tell which disks " + vmsText(users) + " has; make it accessible, or unregister it"
 }
 
 // diskText names a disk, such as 0123456789ab of 8Gi (docker.io/library/k3s:v1).

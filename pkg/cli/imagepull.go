@@ -48,7 +48,7 @@ type pullFlags struct {
 }
 
 func imagePullCommand(opts Options) *cobra.Command {
-	flags := pullFlags{imageFlags: imageFlags{connection: connectionFlags{timeout: pullTimeout}}}
+	flags := pullFlags{imageFlags: imageFlags{hostFlags{connection: connectionFlags{timeout: pullTimeout}}}}
 	cmd := &cobra.Command{
 		Use:   "pull [REFERENCE]",
 		Short: "Make the image disk of an image, as the first machine would",

@@ -24,7 +24,7 @@ const (
 )
 
 func imageRemoveCommand(opts Options) *cobra.Command {
-	flags := imageFlags{connection: connectionFlags{timeout: removalTimeout}}
+	flags := imageFlags{hostFlags{connection: connectionFlags{timeout: removalTimeout}}}
 	var size string
 	var allSizes bool
 	cmd := &cobra.Command{
@@ -134,7 +134,7 @@ func writeRemoved(opts Options, output string, removed []removal) error {
 }
 
 func imagePruneCommand(opts Options) *cobra.Command {
-	flags := imageFlags{connection: connectionFlags{timeout: removalTimeout}}
+	flags := imageFlags{hostFlags{connection: connectionFlags{timeout: removalTimeout}}}
 	var all, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "prune",

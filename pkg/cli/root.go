@@ -21,6 +21,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 )
 
 // Options is what a command gets from its process. Stdin to Owner are required;
@@ -43,6 +44,8 @@ type Options struct {
 	Settle time.Duration
 	// ImageStore returns the image store of a VCH. Default: the one on its datastore.
 	ImageStore func(client *vcenter.Client, host *vch.Config) image.Store
+	// Volumes returns the volume stores of a VCH. Default: those of its configuration.
+	Volumes func(client *vcenter.Client, host *vch.Config) *volume.Set
 }
 
 func (o Options) clock() clock.WithTicker {
@@ -74,9 +77,10 @@ func Run(ctx context.Context, args []string, opts Options) int {
 func NewCommand(opts Options) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "vchctl",
-		Short: "Look at the machines of a Virtual Container Host, and keep its images",
+		Short: "Look at the machines of a Virtual Container Host, and keep its images and volumes",
 		Long: `vchctl shows what machine-controller-manager's VCH provider made and needs in vCenter.
-It changes nothing there but the image disks, by image pull, rm and prune.
+It changes nothing there but image disks, by image pull, rm and prune, and volumes, by
+volume create, rm and prune.
 
 vCenter is reached by --secret-file, the YAML of a MachineClass's Secret, or else
 by govc's variables GOVC_URL, GOVC_USERNAME, GOVC_PASSWORD, GOVC_INSECURE,
@@ -87,7 +91,7 @@ GOVC_TLS_CA_CERTS, GOVC_TLS_KNOWN_HOSTS and GOVC_DATACENTER.`,
 	root.SetIn(opts.Stdin)
 	root.SetOut(opts.Stdout)
 	root.SetErr(opts.Stderr)
-	root.AddCommand(guestinfoCommand(opts), machinesCommand(opts), imageCommand(opts), doctorCommand(opts), versionCommand(opts))
+	root.AddCommand(guestinfoCommand(opts), machinesCommand(opts), imageCommand(opts), volumeCommand(opts), doctorCommand(opts), versionCommand(opts))
 	return root
 }
 

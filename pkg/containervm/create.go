@@ -5,6 +5,7 @@ package containervm
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/vmware/govmomi/vim25/methods"
@@ -21,15 +22,16 @@ import (
 // there complete and marked, or not at all.
 //
 // AlreadyExists: a VM of that display name or files of that path exist; it may
-// be the machine's own, made by a call that was cut off. A missing image disk
-// or ISO is FailedPrecondition, and vcenter.IsFileNotFound tells it from others.
+// be the machine's own, made by a call that was cut off. A missing image disk,
+// ISO or disk of a volume is FailedPrecondition, and vcenter.IsFileNotFound tells it from others.
 func (o *Operator) Create(ctx context.Context, spec *types.VirtualMachineConfigSpec) error {
 	task, err := o.createTask(ctx, spec)
 	if err == nil {
 		err = o.await(ctx, task)
 	}
 	if vcenter.IsFileNotFound(err) {
-		return errdefs.Wrap(errdefs.FailedPrecondition, err, "create VM %q: the image disk (%s) or the VCH's bootstrap ISO %s does not exist", spec.Name, parentIn(spec), o.host.BootstrapISO)
+		// vCenter does not say which file it is.
+		return errdefs.Wrap(errdefs.FailedPrecondition, err, "create VM %q: one of these does not exist: the image disk (%s), the VCH's bootstrap ISO %s%s", spec.Name, parentIn(spec), o.host.BootstrapISO, volumesIn(spec))
 	}
 	if err != nil {
 		return o.convert(err, "create VM %q in VCH %s", spec.Name, o.host.Name)
@@ -52,6 +54,21 @@ func parentIn(spec *types.VirtualMachineConfigSpec) string {
 		}
 	}
 	return field
+}
+
+// volumesIn lists for people the disks of volumes in a plan.
+func volumesIn(spec *types.VirtualMachineConfigSpec) string {
+	var disks []string
+	for _, c := range spec.DeviceChange {
+		if d, ok := c.GetVirtualDeviceConfigSpec().Device.(*types.VirtualDisk); ok && independent(d) {
+			files, _ := vcenter.DiskChain(d.Backing)
+			disks = append(disks, files...)
+		}
+	}
+	if len(disks) == 0 {
+		return ""
+	}
+	return ", disks of volumes (" + strings.Join(disks, ", ") + ")"
 }
 
 func (o *Operator) createTask(ctx context.Context, spec *types.VirtualMachineConfigSpec) (types.ManagedObjectReference, error) {

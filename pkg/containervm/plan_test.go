@@ -23,6 +23,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 )
 
 const (
@@ -147,7 +148,9 @@ func TestThePlanHasVICsDevices(t *testing.T) {
 	if err := json.Unmarshal(raw, &vic); err != nil {
 		t.Fatal(err)
 	}
-	spec, err := containervm.Plan(request(t))
+	r := request(t)
+	r.Volumes = []volume.Joint{vicsVolume()}
+	spec, err := containervm.Plan(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,8 +166,7 @@ func TestThePlanHasVICsDevices(t *testing.T) {
 	); diff != "" {
 		t.Errorf("scalars (-VIC +ours):\n%s", diff)
 	}
-	// VIC's last device is a volume, which this plan has none of.
-	want := vic.DeviceChange[:len(vic.DeviceChange)-1]
+	want := vic.DeviceChange
 	if len(spec.DeviceChange) != len(want) {
 		t.Fatalf("%d devices, VIC has %d", len(spec.DeviceChange), len(want))
 	}

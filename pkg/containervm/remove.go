@@ -5,7 +5,7 @@ package containervm
 
 import (
 	"context"
-	"net/url"
+	"path"
 	"slices"
 	"strings"
 
@@ -15,6 +15,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
 
 // Remove takes a VM away that is off, in the one safe order: detach all disks
@@ -22,17 +23,17 @@ import (
 // Destroy deletes whole disk chains, shared image disks included (VIC,
 // pkg/vsphere/vm/vm.go:406-470,808-813); so nothing is destroyed with a disk attached.
 // shared are datastore paths that must survive, and so must what the VM's disks are
-// children of; a directory that holds one is not deleted.
+// children of, and those of volumes; a directory that holds one is not deleted.
 func (o *Operator) Remove(ctx context.Context, vm *VM, shared ...string) error {
-	dir, ownDir := vm.Directory() // first: it cannot be asked for any more once the VM is gone
 	if vm.detached {
 		// Time has gone by: what somebody attached meanwhile must not be destroyed.
 		fresh, err := o.Reread(ctx, vm)
 		if err != nil {
 			return err
 		}
-		fresh.keep, vm = vm.keep, fresh
+		vm = fresh
 	}
+	dir, ownDir := vm.Directory() // first: it cannot be asked for any more once the VM is gone
 	vm, err := o.Detach(ctx, vm, shared...)
 	if err != nil {
 		return err
@@ -47,22 +48,28 @@ func (o *Operator) Remove(ctx context.Context, vm *VM, shared ...string) error {
 }
 
 // Detach is the first half of Remove: it takes all disks from a VM that is off, and
-// keeps their files. Volumes that go with the machine are deleted between Detach and
-// Remove, when the VM does not have them any more and can still say which they are.
-// The VM that it returns is for Remove: it knows which files must survive, and has no disks.
+// keeps their files. Nothing is done to a VM whose directory Remove would not delete. Volumes that go
+// with the machine are deleted between Detach and Remove, when the VM does not have them any
+// more and can still say which they are. The VM that it returns is without disks.
 func (o *Operator) Detach(ctx context.Context, vm *VM, shared ...string) (*VM, error) {
-	keep := slices.Concat(vm.keep, vm.parents(), vm.volumeDisks())
-	if dir, ownDir := vm.Directory(); ownDir {
-		if err := o.mayDelete(dir, slices.Concat(shared, keep)); err != nil {
-			return nil, err
+	var refused error
+	vm, err := o.reconfigure(ctx, vm, "detach the disks of", func(vm *VM) *types.VirtualMachineConfigSpec {
+		if dir, ownDir := vm.Directory(); ownDir {
+			refused = o.mayDelete(dir, slices.Concat(shared, vm.parents(), vm.volumeDisks()))
 		}
+		if refused != nil {
+			return nil
+		}
+		return detachDisks(vm)
+	})
+	if err == nil {
+		err = refused
 	}
-	vm, err := o.reconfigure(ctx, vm, "detach the disks of", detachDisks)
 	if err != nil {
 		return nil, err
 	}
 	detached := *vm
-	detached.Disks, detached.detached, detached.keep = nil, true, keep
+	detached.Disks, detached.detached = nil, true
 	return &detached, nil
 }
 
@@ -138,31 +145,30 @@ func (o *Operator) RemoveLeftovers(ctx context.Context, dir, displayName string,
 	return o.deleteDirectory(ctx, dir)
 }
 
-// mayDelete refuses directories that hold what others need.
+// mayDelete refuses directories that hold what others need, and such as are volumes.
 func (o *Operator) mayDelete(dir string, shared []string) error {
 	keep := append([]string{o.host.BootstrapISO, o.host.ImageStore.String()}, shared...)
 	for _, u := range o.host.VolumeStores {
-		keep = append(keep, volumeStorePath(u))
+		store, err := vch.VolumeStorePath(u)
+		if err != nil {
+			continue // on no datastore, or nobody could use it
+		}
+		keep = append(keep, store.String())
+		// VIC, lib/constants/constants.go:76.
+		if volumes := (vch.StorePath{Datastore: store.Datastore, Path: path.Join(store.Path, "volumes")}).String(); within(dir, volumes) {
+			return errdefs.New(errdefs.FailedPrecondition, "directory %s is not deleted: it is in %s, where volumes are", dir, volumes)
+		}
 	}
 	for _, k := range keep {
-		if k != "" && strings.HasPrefix(normalPath(k)+"/", normalPath(dir)+"/") {
+		if k != "" && within(k, dir) {
 			return errdefs.New(errdefs.FailedPrecondition, "directory %s is not deleted: it holds %s, which is shared", dir, k)
 		}
 	}
 	return nil
 }
 
-// volumeStorePath: the path of a datastore URL is the whole datastore path
-// already, a quirk of VIC (lib/install/management/store_files.go:291-318).
-func volumeStorePath(u url.URL) string {
-	switch {
-	case u.Scheme != "ds":
-		return ""
-	case strings.HasPrefix(strings.TrimPrefix(u.Path, "/"), "["):
-		return strings.TrimPrefix(u.Path, "/")
-	}
-	return "[" + u.Host + "] " + strings.Trim(u.Path, "/")
-}
+// within reports whether a datastore path is dir or below it.
+func within(p, dir string) bool { return strings.HasPrefix(normalPath(p)+"/", normalPath(dir)+"/") }
 
 func normalPath(p string) string {
 	return strings.ReplaceAll(strings.TrimRight(p, "/"), "] ", "]")

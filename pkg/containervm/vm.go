@@ -45,9 +45,8 @@ type VM struct {
 	GuestIP string
 	// mark is nil unless the VM carries a complete one.
 	mark *identity.Mark
-	// detached says that Detach took its disks, keep which files of those are not the VM's own.
+	// detached says that Detach took its disks.
 	detached bool
-	keep     []string
 }
 
 // properties are what vmFrom reads.

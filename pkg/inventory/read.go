@@ -35,7 +35,7 @@ func properties(keys []string) []string {
 // validate refuses keys that no property path can name.
 func validate(keys []string) error {
 	for _, key := range keys {
-		if key == "" || strings.Contains(key, `"`) {
+		if key == "" || strings.ContainsAny(key, `"[]`) {
 			return errdefs.New(errdefs.Internal, "key %q of ExtraConfig cannot be asked for alone", key)
 		}
 	}

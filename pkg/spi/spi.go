@@ -36,6 +36,19 @@
 //   - A VM that has the machine's identity but not its full mark is not ours:
 //     FailedPrecondition, and nothing is changed.
 //   - Missing or wrong credentials are Unauthenticated.
+//
+// # Volumes
+//
+// A spec may have volumes (pkg/volume). Most live on by themselves; some go with
+// the machine: those whose retainPolicy is Delete, which is the default of the
+// anonymous ones and is possible for names with {machine} in them.
+//
+//   - What is on a volume that does not go with the machine is never lost by any call.
+//   - A volume goes with its machine only if its labels say that it was made for
+//     this machine of this cluster. Anything else that bears its name, of docker, of
+//     another cluster, by hand, stays as it is, and the log says so.
+//   - A volume that somebody else has stays. A VMDK volume can be had by one VM at a time.
+//   - ShutDownMachine, GetMachineStatus and ListMachines ask no volume store.
 package spi
 
 import (
@@ -55,12 +68,23 @@ type PluginSPI interface {
 	// AlreadyExists. userData takes no part in that comparison.
 	// On any error nothing stays behind that the next call or DeleteMachine does
 	// not meet again.
+	//
+	// The volumes of the spec are made unless they are there, before the VM; a
+	// machine that exists already makes none and asks no store. A volume that another
+	// VM has, is damaged, is in another store than the spec says, or bears the name of an
+	// anonymous one without being this machine's, and a store that the VCH has not, are
+	// FailedPrecondition, and the text names the field. A store that does not answer
+	// is Unavailable, one without room ResourceExhausted. A volume that vanished while
+	// the machine was made is Aborted. After an error the volumes that go with the
+	// machine are met by the next call and by DeleteMachine; a retained one that was made
+	// stays, empty: that it stays is its sense.
 	CreateMachine(ctx context.Context, machineName string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (providerID string, err error)
 
 	// InitializeMachine starts a created machine and waits until its workload
 	// reports that it runs. An initialized machine is answered at once. Absent:
 	// NotFound. A start that failed is tried again by the next call; the error
-	// (Internal) carries the guest's own words.
+	// (Internal) carries the guest's own words. A volume that another running VM
+	// holds is FailedPrecondition and the text names that VM.
 	InitializeMachine(ctx context.Context, machineName, providerID string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (foundProviderID string, addresses []corev1.NodeAddress, err error)
 
 	// GetMachineStatus finds the machine. Absent: NotFound, verified at the
@@ -70,9 +94,15 @@ type PluginSPI interface {
 	GetMachineStatus(ctx context.Context, machineName, providerID string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (foundProviderID string, addresses []corev1.NodeAddress, err error)
 
 	// DeleteMachine stops the machine within the grace period of the spec and
-	// removes its VM and its files; shared disks and named volumes stay. Absent:
-	// no error and an empty provider id; leftover files of an earlier, cut-off
-	// delete are removed then too.
+	// removes its VM, its files and the volumes that go with it; shared disks and all
+	// other volumes stay. Absent: no error and an empty provider id; leftover files of an
+	// earlier, cut-off delete are removed then too, and so are volumes that a cut-off
+	// create of this spec made to go with the machine.
+	//
+	// Which volumes go with the machine was settled when its VM was made. They are
+	// removed before the VM, which is off and has no disks by then. A store that does
+	// not answer is Unavailable and the VM stays, or nobody would know of them any more;
+	// the text says how to give them up.
 	DeleteMachine(ctx context.Context, machineName, providerID string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (foundProviderID string, err error)
 
 	// ShutDownMachine stops the machine within the grace period and keeps it. A

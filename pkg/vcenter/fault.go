@@ -296,6 +296,56 @@ func IsFileNotFound(err error) bool { return hasFault(err, "FileNotFound") }
 // with Destroy on its VMs.
 func IsMethodDisabled(err error) bool { return hasFault(err, "MethodDisabled") }
 
+// Keys of the messages of a fault when a VM does not start since a disk of it is in use (VIC, pkg/vsphere/disk/vmdk.go:37-125).
+const (
+	messageLocked = "msg.fileio.lock"
+	messageDisk   = "msg.disk.noBackEnd"
+)
+
+// IsFileLocked reports that somebody else has a file open, as when another VM has a
+// disk. It may also be a file of the VM's own: only who looks at the users of a disk can tell.
+func IsFileLocked(err error) bool {
+	return hasFault(err, "FileLocked") || len(messageArguments(err, messageLocked)) > 0
+}
+
+// LockedDisks returns what err, of which IsFileLocked is true, says of the disks that
+// are in use: paths of files as hosts have them, in any number.
+func LockedDisks(err error) []string {
+	if !IsFileLocked(err) {
+		return nil
+	}
+	var disks []string
+	for _, arguments := range messageArguments(err, messageDisk) {
+		for _, a := range arguments {
+			if path, ok := a.Value.(string); ok {
+				disks = append(disks, path)
+			}
+		}
+	}
+	return disks
+}
+
+// messageArguments returns the arguments of each message with a key, of err's fault and of its causes.
+func messageArguments(err error, key string) [][]types.KeyAnyValue {
+	var found [][]types.KeyAnyValue
+	for fault := faultOf(err); fault != nil; {
+		base := fault.GetMethodFault()
+		if base == nil {
+			break
+		}
+		for _, m := range base.FaultMessage {
+			if m.Key == key {
+				found = append(found, m.Arg)
+			}
+		}
+		if base.FaultCause == nil {
+			break
+		}
+		fault = base.FaultCause.Fault
+	}
+	return found
+}
+
 // IsAlreadyExists reports that something of that name is there: a VM, folder or file.
 func IsAlreadyExists(err error) bool {
 	return hasFault(err, "DuplicateName", "AlreadyExists", "FileAlreadyExists", "VmAlreadyExistsInDatacenter")

@@ -186,6 +186,7 @@ func TestPredicates(t *testing.T) {
 		"IsInvalidPowerState":     {IsInvalidPowerState, []string{"InvalidPowerState"}, []string{"InvalidState"}},
 		"IsFileNotFound":          {IsFileNotFound, []string{"FileNotFound"}, []string{"NotFound", "CannotAccessFile"}},
 		"IsMethodDisabled":        {IsMethodDisabled, []string{"MethodDisabled"}, []string{"NotSupported"}},
+		"IsFileLocked":            {IsFileLocked, []string{"FileLocked"}, []string{"FileFault", "CannotAccessFile", "TaskInProgress", "ResourceInUse"}},
 		"IsAlreadyExists":         {IsAlreadyExists, []string{"DuplicateName", "AlreadyExists", "FileAlreadyExists"}, []string{"ResourceInUse"}},
 	} {
 		for want, faults := range map[bool][]string{true: tc.yes, false: tc.not} {
@@ -198,5 +199,53 @@ func TestPredicates(t *testing.T) {
 		if tc.is(nil) || tc.is(errors.New("odd")) {
 			t.Errorf("%s is true of an error without a fault", name)
 		}
+	}
+}
+
+// vSphere says of a disk in use which file it is in a message, and not in the fault's type.
+func TestADiskInUseIsToldByItsMessages(t *testing.T) {
+	const disk = "/vmfs/volumes/59a4/volumes/data/data.vmdk"
+	message := func(key string, arguments ...any) types.LocalizableMessage {
+		m := types.LocalizableMessage{Key: key}
+		for _, a := range arguments {
+			m.Arg = append(m.Arg, types.KeyAnyValue{Key: "1", Value: a})
+		}
+		return m
+	}
+	of := func(messages ...types.LocalizableMessage) *types.LocalizedMethodFault {
+		f := &types.GenericVmConfigFault{}
+		f.FaultMessage = messages
+		return &types.LocalizedMethodFault{Fault: f, LocalizedMessage: "Failed to lock the file"}
+	}
+	caused := &types.LocalizedMethodFault{Fault: &types.GenericVmConfigFault{VmConfigFault: types.VmConfigFault{
+		VimFault: types.VimFault{MethodFault: types.MethodFault{FaultCause: of(message(messageLocked), message(messageDisk, disk))}},
+	}}}
+	for name, tc := range map[string]struct {
+		fault *types.LocalizedMethodFault
+		is    bool
+		disks []string
+	}{
+		"as VIC knows it":             {of(message("msg.moduletable.powerOnFailed", "Disk"), message(messageDisk, disk), message(messageLocked)), true, []string{disk}},
+		"two disks":                   {of(message(messageLocked), message(messageDisk, disk), message(messageDisk, "/b.vmdk", int32(1))), true, []string{disk, "/b.vmdk"}},
+		"as a cause":                  {caused, true, []string{disk}},
+		"a file that is no disk":      {of(message(messageLocked)), true, nil},
+		"a disk that cannot be found": {of(message(messageDisk, disk), message("msg.fileio.noent")), false, nil},
+		"no message":                  {of(), false, nil},
+		"a fault for it":              {&types.LocalizedMethodFault{Fault: &types.FileLocked{}}, true, nil},
+	} {
+		for way, err := range map[string]error{
+			"task": &taskFault{*tc.fault}, "govmomi's task": task.Error{LocalizedMethodFault: tc.fault}, "SOAP fault": soapFault("text", tc.fault.Fault),
+		} {
+			err = Convert(errdefs.Wrap(errdefs.Internal, Convert(err, "power on"), "start"), "initialize")
+			if got := IsFileLocked(err); got != tc.is {
+				t.Errorf("%s, %s: locked = %t", name, way, got)
+			}
+			if diff := cmp.Diff(tc.disks, LockedDisks(err)); diff != "" {
+				t.Errorf("%s, %s: disks (-want +got):\n%s", name, way, diff)
+			}
+		}
+	}
+	if IsFileLocked(nil) || LockedDisks(errors.New("odd")) != nil {
+		t.Error("an error without a fault is of a locked file")
 	}
 }

@@ -191,3 +191,33 @@ func TestNamesOfHoldersFitAndTellAttemptsApart(t *testing.T) {
 		}
 	}
 }
+
+func TestAHolderOfAnotherKindIsNotSeenAndNotTouched(t *testing.T) {
+	t.Parallel()
+	w := newImportWorld(t, vchsim.Options{LeaseTimeout: time.Hour})
+	h := w.completed("up1")
+	o := w.o
+	o.Kind = "volume"
+	volumes := New(o)
+	if found, err := volumes.Holders(t.Context()); err != nil || len(found) != 0 {
+		t.Errorf("the holder of an image is found among those of volumes: %+v, %v", found, err)
+	}
+	before := w.present()
+	other := h.Mark
+	other.Kind = "volume"
+	for _, mark := range []Mark{h.Mark, other} {
+		if err := volumes.DestroyHolder(t.Context(), h.Ref, mark); !errdefs.Is(err, errdefs.FailedPrecondition) {
+			t.Errorf("%+v: %v", mark, err)
+		}
+	}
+	if err := w.DestroyHolder(t.Context(), h.Ref, other); !errdefs.Is(err, errdefs.FailedPrecondition) {
+		t.Errorf("with the mark of another kind: %v", err)
+	}
+	if diff := cmp.Diff(before, w.present()); diff != "" {
+		t.Errorf("something is gone (-want +got):\n%s", diff)
+	}
+	if err := w.DestroyHolder(t.Context(), h.Ref, h.Mark); err != nil {
+		t.Error(err)
+	}
+	w.clean("after its own kind destroyed it")
+}

@@ -349,3 +349,56 @@ func TestAProcessThatEndsLeavesNothingButHoldersThatAreFound(t *testing.T) {
 		}
 	}
 }
+
+func TestMakeImportsWhereDisksAreObjects(t *testing.T) {
+	t.Parallel()
+	for what, vsan := range map[string]bool{"VMFS": false, "vSAN": true} {
+		w := newImportWorld(t, vchsim.Options{VSAN: vsan})
+		c := newImportContent(t, 64<<20, 5<<20)
+		if w.Imports() != vsan {
+			t.Errorf("%s: imports: %v", what, w.Imports())
+		}
+		to := w.dir + "/data.vmdk"
+		// What the caller says of kind, size and place does not count.
+		mark := Mark{Kind: "other", Subject: "data", Attempt: attemptOf("up1"), Owner: "me", Size: 1, To: "elsewhere"}
+		var during []Holder
+		stop := w.sim.OnCall("POST /nfc", func() {
+			var err error
+			if during, err = w.Holders(w.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := w.Make(t.Context(), to, c.content(), mark, nil); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		w.same(to, c)
+		if !vsan {
+			continue
+		}
+		want := Mark{Kind: "image", Subject: "data", Attempt: mark.Attempt, Owner: "me", Size: 64 << 20, To: w.files.Path(to)}
+		if len(during) != 1 || during[0].Mark != want || during[0].Name != want.name() {
+			t.Errorf("holders during the import: %+v, want %+v", during, want)
+		}
+		if left, err := w.Holders(t.Context()); err != nil || len(left) != 0 {
+			t.Errorf("holders afterwards: %v, %v", left, err)
+		}
+	}
+}
+
+func TestContentThatCannotBeStreamedMakesNoHolder(t *testing.T) {
+	t.Parallel()
+	w := newImportWorld(t, vchsim.Options{VSAN: true})
+	c := newImportContent(t, 64<<20, 1<<20)
+	content := c.content()
+	content.Stream = func(context.Context) (io.ReaderAt, int64, error) {
+		return nil, 0, errdefs.New(errdefs.ResourceExhausted, "no room for temporary files")
+	}
+	w.sim.ResetCounters()
+	if err := w.Make(t.Context(), w.dir+"/data.vmdk", content, c.mark("up1"), nil); !errdefs.Is(err, errdefs.ResourceExhausted) {
+		t.Error(err)
+	}
+	if n := w.sim.Requests(); n != 0 {
+		t.Errorf("%d requests: %v", n, w.sim.Calls())
+	}
+}

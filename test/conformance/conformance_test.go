@@ -33,6 +33,11 @@ func TestInProcessDriverConformsUnderFaults(t *testing.T) {
 	spitest.RunFaults(t, inProcess(onFake))
 }
 
+func TestInProcessDriverConformsWithVolumesUnderFaults(t *testing.T) {
+	t.Parallel()
+	spitest.RunVolumeFaults(t, inProcess(onFake))
+}
+
 func TestSocketDriverConforms(t *testing.T) {
 	t.Parallel()
 	spitest.Run(t, overSocket(t, onVSphere))
@@ -41,4 +46,9 @@ func TestSocketDriverConforms(t *testing.T) {
 func TestSocketDriverConformsUnderFaults(t *testing.T) {
 	t.Parallel()
 	spitest.RunFaults(t, overSocket(t, onFake))
+}
+
+func TestSocketDriverConformsWithVolumesUnderFaults(t *testing.T) {
+	t.Parallel()
+	spitest.RunVolumeFaults(t, overSocket(t, onFake))
 }

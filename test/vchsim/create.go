@@ -85,6 +85,8 @@ func taskOf(res soap.HasFault) (ref, bool) {
 		return b.Res.Returnval, true
 	case *methods.Destroy_TaskBody:
 		return b.Res.Returnval, true
+	case *methods.PowerOnVM_TaskBody:
+		return b.Res.Returnval, true
 	case *methods.DeleteDatastoreFile_TaskBody:
 		return b.Res.Returnval, true
 	case *methods.MoveDatastoreFile_TaskBody:
@@ -170,12 +172,7 @@ func (o *overrides) refuse(folder *simulator.Folder, req *types.CreateVM_Task) t
 	if !o.sim.isDatastore(p.Datastore) {
 		return &types.InvalidDatastore{Name: p.Datastore}
 	}
-	for _, change := range config.DeviceChange {
-		if f := o.refuseDevice(change.GetVirtualDeviceConfigSpec()); f != nil {
-			return f
-		}
-	}
-	return nil
+	return o.refuseDevices(nil, config.DeviceChange)
 }
 
 func (o *overrides) refuseDevice(spec *types.VirtualDeviceConfigSpec) types.BaseMethodFault {

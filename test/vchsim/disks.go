@@ -29,12 +29,16 @@ const (
 const sector = 512
 
 // ExtendVirtualDiskTask enlarges the descriptor and, unlike vcsim, the extent too.
-// The rest of the descriptor stays as it is.
+// The rest of the descriptor stays as it is. A disk that a running VM has is refused,
+// as by the other methods.
 func (o *overrides) ExtendVirtualDiskTask(ctx *simulator.Context, req *types.ExtendVirtualDisk_Task) soap.HasFault {
 	task := o.diskTask(ctx, "extendVirtualDisk", func() types.BaseMethodFault {
 		local, text, extent, fault := o.descriptor(req.Name)
 		if fault != nil {
 			return fault
+		}
+		if f := o.locked(req.Name, false); f != nil {
+			return f
 		}
 		sectors := req.NewCapacityKb * 1024 / sector
 		if old, err := strconv.ParseInt(string(text[extent[2]:extent[3]]), 10, 64); err != nil || old > sectors {
@@ -51,12 +55,16 @@ func (o *overrides) ExtendVirtualDiskTask(ctx *simulator.Context, req *types.Ext
 }
 
 // CopyVirtualDiskTask copies descriptor and extent and, unlike vcsim, makes the
-// copy's descriptor name the copy's extent. It takes nothing but whole disks.
+// copy's descriptor name the copy's extent. It takes nothing but whole disks. One that
+// a running VM only reads can be copied.
 func (o *overrides) CopyVirtualDiskTask(ctx *simulator.Context, req *types.CopyVirtualDisk_Task) soap.HasFault {
 	task := o.diskTask(ctx, "copyVirtualDisk", func() types.BaseMethodFault {
 		local, text, extent, fault := o.descriptor(req.SourceName)
 		if fault != nil {
 			return fault
+		}
+		if f := o.locked(req.SourceName, true); f != nil {
+			return f
 		}
 		to := o.sim.localPath(req.DestName)
 		if to == "" {
@@ -93,8 +101,8 @@ func (o *overrides) DeleteVirtualDiskTask(ctx *simulator.Context, req *types.Del
 		if regexp.MustCompile(protectedPattern).Match(text) {
 			return &types.CannotDeleteFile{FileFault: types.FileFault{File: req.Name}}
 		}
-		if o.locked(local) {
-			return &types.FileLocked{FileFault: types.FileFault{File: req.Name}}
+		if f := o.locked(req.Name, false); f != nil {
+			return f
 		}
 		flat := filepath.Join(filepath.Dir(local), string(text[extent[6]:extent[7]]))
 		if err := os.Remove(flat); err != nil {
@@ -135,27 +143,6 @@ func (o *overrides) descriptor(name string) (local string, text []byte, extent [
 		return "", nil, nil, &types.InvalidDiskFormat{}
 	}
 	return local, text, all[0], nil
-}
-
-// locked reports whether a running VM has a file in its disk chains.
-func (o *overrides) locked(local string) bool {
-	for _, e := range o.sim.registry.All("VirtualMachine") {
-		vm, ok := e.(*simulator.VirtualMachine)
-		if !ok {
-			continue
-		}
-		var files []string
-		ctx := o.sim.newContext()
-		ctx.WithLock(vm, func() {
-			if vm.Config != nil && vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {
-				files = diskChains(vm)
-			}
-		})
-		if slices.ContainsFunc(files, func(f string) bool { return o.sim.localPath(f) == local }) {
-			return true
-		}
-	}
-	return false
 }
 
 func fileFault(name string, err error) types.BaseMethodFault {

@@ -14,12 +14,13 @@
 //   - A guest: after power-on it plays the tether (VIC's init): it checks the
 //     VM's devices and keys as far as the real one would, looks for the process's
 //     user, program and directory in the file system on its root disk, takes
-//     addresses, writes started, obeys kill and group-kill, and powers off.
+//     addresses, mounts volumes by the labels on their disks, writes started, obeys
+//     kill and group-kill, and powers off.
 //   - An image registry beside vCenter, if wanted, with the image of a node.
 //   - vCenter's manners that vcsim lacks: changeVersion, Destroy that follows the
 //     disk chain and leaves foreign files, names unique per folder, no leftovers of
-//     a failed create, guest operations without a container runtime, sessions
-//     that expire, a disabled Destroy.
+//     a failed create, locks on the disks of running VMs, guest operations without a
+//     container runtime, sessions that expire, a disabled Destroy.
 //   - Faults: any vSphere fault from the method or inside its task, HTTP errors
 //     and cut connections, by method, probability or count.
 //   - A cluster: with a kubeconfig, each started machine joins it as a hollow
@@ -50,6 +51,12 @@
 // has none of its own: what a guest sees is its last parent, and a parent that is
 // empty or all zero, as ImageDisk is, counts as one that holds what the machine
 // needs.
+//
+// Volumes are disks with an ext4. What a guest writes on them, by WriteVolume,
+// GuestOptions.Diary or because an empty volume gets what the image has at its mount
+// point, is written by debugfs, so that it is there for whoever reads the disk; on
+// an independent_nonpersistent disk it is forgotten at power-off. Volumes on NFS are
+// noted, not mounted.
 //
 // # userData
 //

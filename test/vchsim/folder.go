@@ -207,9 +207,24 @@ func (o *overrides) MakeDirectory(ctx *simulator.Context, req *types.MakeDirecto
 	})
 }
 
-// MoveDatastoreFileTask only adds that nothing else changes files meanwhile.
+// MoveDatastoreFileTask refuses files that a running VM has, and replaces no
+// directory, forced or not.
 func (o *overrides) MoveDatastoreFileTask(ctx *simulator.Context, req *types.MoveDatastoreFile_Task) soap.HasFault {
-	return o.exclusive(func() soap.HasFault { return o.sim.registry.FileManager().MoveDatastoreFileTask(ctx, req) })
+	manager := o.sim.registry.FileManager()
+	return o.exclusive(func() soap.HasFault {
+		fault := o.locked(req.SourceName, false)
+		if fault == nil {
+			fault = o.locked(req.DestinationName, false)
+		}
+		if info, err := os.Stat(o.sim.localPath(req.DestinationName)); fault == nil && err == nil && info.IsDir() {
+			fault = fileFault(req.DestinationName, os.ErrExist)
+		}
+		if fault != nil {
+			task := failingTask(ctx, manager.Self, "moveDatastoreFile", fault)
+			return &methods.MoveDatastoreFile_TaskBody{Res: &types.MoveDatastoreFile_TaskResponse{Returnval: task}}
+		}
+		return manager.MoveDatastoreFileTask(ctx, req)
+	})
 }
 
 // CopyDatastoreFileTask only adds that nothing else changes files meanwhile.
@@ -222,9 +237,16 @@ func (o *overrides) CreateVirtualDiskTask(ctx *simulator.Context, req *types.Cre
 	return o.exclusive(func() soap.HasFault { return o.sim.registry.VirtualDiskManager().CreateVirtualDiskTask(ctx, req) })
 }
 
-// MoveVirtualDiskTask only adds that nothing else changes files meanwhile.
+// MoveVirtualDiskTask refuses a disk that a running VM has.
 func (o *overrides) MoveVirtualDiskTask(ctx *simulator.Context, req *types.MoveVirtualDisk_Task) soap.HasFault {
-	return o.exclusive(func() soap.HasFault { return o.sim.registry.VirtualDiskManager().MoveVirtualDiskTask(ctx, req) })
+	manager := o.sim.registry.VirtualDiskManager()
+	return o.exclusive(func() soap.HasFault {
+		if f := o.locked(req.SourceName, false); f != nil {
+			task := failingTask(ctx, manager.Reference(), "moveVirtualDisk", f)
+			return &methods.MoveVirtualDisk_TaskBody{Res: &types.MoveVirtualDisk_TaskResponse{Returnval: task}}
+		}
+		return manager.MoveVirtualDiskTask(ctx, req)
+	})
 }
 
 // SearchDatastoreTask only adds that nothing else changes files meanwhile.

@@ -30,8 +30,10 @@ type guests struct {
 	adopted    map[ref]*guest
 	reports    map[string]string
 	leases     leases
-	closed     bool
-	wg         sync.WaitGroup
+	// disk is held while a volume's content is read or changed.
+	disk   sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
 }
 
 // guest is the inside of one VM between a power-on and the next power-off.
@@ -44,6 +46,8 @@ type guest struct {
 	// up says that the toolbox answers; guarded by guests.mu.
 	up       bool
 	stopping bool
+	// mounts are the volumes by mount point; guarded by guests.mu.
+	mounts map[string]Mount
 }
 
 func (g *guests) start(options GuestOptions) {
@@ -130,6 +134,7 @@ func (g *guests) gone(s *Sim, vm ref, removed bool) {
 	}
 	delete(g.running, vm)
 	close(inside.off)
+	s.forget(vm)
 	if g.closed || removed {
 		return
 	}
@@ -159,6 +164,15 @@ func (inside *guest) sleep(d time.Duration) bool {
 	}
 }
 
+func (inside *guest) isOff() bool {
+	select {
+	case <-inside.off:
+		return true
+	default:
+		return false
+	}
+}
+
 // locked runs f under the VM's lock, unless the guest's VM is off by then.
 func (s *Sim) locked(inside *guest, f func(*simulator.Context, *simulator.VirtualMachine)) bool {
 	vm, ok := s.registry.Get(inside.vm).(*simulator.VirtualMachine)
@@ -168,9 +182,7 @@ func (s *Sim) locked(inside *guest, f func(*simulator.Context, *simulator.Virtua
 	ran := false
 	ctx := s.newContext()
 	ctx.WithLock(vm, func() {
-		select {
-		case <-inside.off:
-		default:
+		if !inside.isOff() {
 			f(ctx, vm)
 			ran = true
 		}
@@ -183,14 +195,22 @@ func (s *Sim) boot(inside *guest) {
 	if !inside.sleep(inside.options.Delay) || inside.options.Hang {
 		return
 	}
-	disk := ""
-	s.locked(inside, func(_ *simulator.Context, vm *simulator.VirtualMachine) { disk = rootParent(vm.Config.Hardware.Device) })
+	disk, volumes := "", map[string]*rootFS{}
+	s.locked(inside, func(_ *simulator.Context, vm *simulator.VirtualMachine) {
+		disk = rootParent(vm.Config.Hardware.Device)
+		for _, file := range ownDisks(vm.Config.Hardware.Device) {
+			volumes[file] = nil
+		}
+	})
 	root := s.rootOf(disk) // not under the VM's lock: there may be much on it
+	for file := range volumes {
+		volumes[file] = s.volumeOf(file)
+	}
 	var v verdict
 	joins := map[string]string{}
 	alive := s.locked(inside, func(ctx *simulator.Context, vm *simulator.VirtualMachine) {
 		keys := extraConfig(&vm.VirtualMachine)
-		v = machine{keys: keys, devices: vm.Config.Hardware.Device, exists: s.exists, root: root}.boot()
+		v = machine{keys: keys, devices: vm.Config.Hardware.Device, exists: s.exists, root: root, volumes: volumes}.boot()
 		s.openLogs(vm)
 		if v.fate == runs || v.fate == fails {
 			if err := s.lease(inside, v.nics); err != nil {
@@ -214,6 +234,13 @@ func (s *Sim) boot(inside *guest) {
 		joins = keys
 	})
 	if !alive || (v.fate != runs && v.fate != fails) {
+		return
+	}
+	if err := s.mountAll(inside, v.mounts, disk); err != nil {
+		s.locked(inside, func(ctx *simulator.Context, vm *simulator.VirtualMachine) {
+			s.report(vm, err.Error())
+			setPower(ctx, vm, types.VirtualMachinePowerStatePoweredOff)
+		})
 		return
 	}
 	s.launch(inside, v, joins)

@@ -62,6 +62,12 @@ func (x *index) UpdateObject(_ *simulator.Context, o mo.Reference, changes []typ
 		x.sim.calls.complete(vm.Self)
 	}
 	switch {
+	case is.on && vm.Config != nil:
+		x.sim.locks.hold(vm.Self, disksOf(vm.Config.Hardware.Device))
+	case was.on:
+		x.sim.locks.release(vm.Self)
+	}
+	switch {
 	case is.on && !was.on:
 		x.sim.guests.powered(x.sim, vm)
 	case was.on && !is.on:
@@ -80,6 +86,7 @@ func (x *index) RemoveObject(_ *simulator.Context, r ref) {
 		delete(x.vms, r)
 	}
 	x.mu.Unlock()
+	x.sim.locks.release(r)
 	x.sim.calls.failed(r)
 	x.sim.guests.gone(x.sim, r, true)
 }
@@ -125,6 +132,12 @@ func (x *index) find(uuid string, instance bool) []ref {
 	}
 	slices.SortFunc(found, func(a, b ref) int { return strings.Compare(a.Value, b.Value) })
 	return found
+}
+
+func (x *index) on(r ref) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.vms[r].on
 }
 
 func (x *index) name(r ref) (string, bool) {

@@ -4,6 +4,7 @@
 package vchsim
 
 import (
+	"net/url"
 	"time"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -20,11 +21,19 @@ const (
 	// DefaultUsername and DefaultPassword are the credentials unless Options has others.
 	DefaultUsername = "user"
 	DefaultPassword = "pass"
-	// Datastore holds everything of the VCH, SecondDatastore nothing at first.
+	// Datastore holds everything of the VCH but one volume store, which is on
+	// SecondDatastore.
 	Datastore       = "LocalDS_0"
 	SecondDatastore = "LocalDS_1"
 	// ImageDisk is the prepared image disk that machines get child disks of.
 	ImageDisk = "[" + Datastore + "] images/node.vmdk"
+	// DefaultStore, FastStore and NFSStore are volume stores of the VCH: on Datastore,
+	// in a subdirectory of SecondDatastore, and where Options.NFS says.
+	DefaultStore = "default"
+	FastStore    = "fast"
+	NFSStore     = "share"
+	// Volume is the volume in DefaultStore.
+	Volume = "vol-1"
 	// BridgeNetwork, ExternalNetwork and StaticNetwork are container networks of
 	// the VCH. The bridge network has no DHCP server. The external network has
 	// one. The static network has gateway 10.20.30.1/24 and a range, and no DHCP.
@@ -61,6 +70,11 @@ type Options struct {
 	NoForeign bool
 	// VSAN makes the datastores vSAN datastores.
 	VSAN bool
+	// NFS is the location of the VCH's volume store NFSStore: nfs://host/path?query.
+	// Default: there is no such store.
+	NFS string
+	// NoDefaultStore leaves DefaultStore out of the VCH's configuration.
+	NoDefaultStore bool
 	// Registry, if not nil, is an image registry beside vCenter that has the node image.
 	Registry *images.Options
 	// Registries are the VCHs' rules for image registries.
@@ -112,6 +126,9 @@ type GuestOptions struct {
 	StopDelay time.Duration
 	// IgnoreTerm makes guests obey nothing but KILL.
 	IgnoreTerm bool
+	// Diary makes guests add a line with the machine's name to the file Diary of each
+	// disk that they mount, before their process starts.
+	Diary bool
 	// IgnoreStop makes guests accept and ignore every stop.
 	IgnoreStop bool
 }
@@ -139,6 +156,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.VCH == SecondVCH && !o.NoForeign {
 		return o, errdefs.New(errdefs.InvalidArgument, "VCH name %q is taken by the second VCH", o.VCH)
+	}
+	if u, err := url.Parse(o.NFS); o.NFS != "" && (err != nil || u.Scheme != "nfs" || u.Host == "" || u.Path == "") {
+		return o, errdefs.New(errdefs.InvalidArgument, "location of the NFS volume store must be nfs://host/path, got %q", o.NFS)
 	}
 	for _, f := range o.Faults {
 		if err := f.validate(); err != nil {

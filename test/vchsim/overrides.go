@@ -114,8 +114,9 @@ func (o *overrides) vm(r ref) (*simulator.VirtualMachine, *soap.Fault) {
 	return vm, nil
 }
 
-// ReconfigVMTask refuses a stale changeVersion, as vCenter does, before anything
-// is changed. Values that readers may still encode are copied, not changed in place.
+// ReconfigVMTask refuses a stale changeVersion and devices that cannot be, as
+// vCenter does, before anything is changed. Values that readers may still encode are
+// copied, not changed in place.
 func (o *overrides) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
 	vm, missing := o.vm(req.This)
 	if missing != nil {
@@ -123,8 +124,8 @@ func (o *overrides) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM
 	}
 	return o.alone(func() (res soap.HasFault) {
 		ctx.WithLock(vm, func() {
-			if v := req.Spec.ChangeVersion; v != "" && v != vm.Config.ChangeVersion {
-				task := failingTask(ctx, vm.Self, "reconfigVm", &types.ConcurrentAccess{})
+			if fault := o.refuseReconfigure(vm, &req.Spec); fault != nil {
+				task := failingTask(ctx, vm.Self, "reconfigVm", fault)
 				res = &methods.ReconfigVM_TaskBody{Res: &types.ReconfigVM_TaskResponse{Returnval: task}}
 				return
 			}
@@ -136,12 +137,37 @@ func (o *overrides) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM
 	}, func() {})
 }
 
-// DeleteDatastoreFileTask only adds that nothing else changes files meanwhile.
-func (o *overrides) DeleteDatastoreFileTask(ctx *simulator.Context, req *types.DeleteDatastoreFile_Task) soap.HasFault {
-	return o.alone(func() soap.HasFault { return o.sim.registry.FileManager().DeleteDatastoreFileTask(ctx, req) }, func() {})
+func (o *overrides) refuseReconfigure(vm *simulator.VirtualMachine, spec *types.VirtualMachineConfigSpec) types.BaseMethodFault {
+	if v := spec.ChangeVersion; v != "" && v != vm.Config.ChangeVersion {
+		return &types.ConcurrentAccess{}
+	}
+	if fault := o.refuseDevices(vm.Config.Hardware.Device, spec.DeviceChange); fault != nil {
+		return fault
+	}
+	if added := addedDisks(spec.DeviceChange); len(added) > 0 && o.sim.index.on(vm.Self) {
+		all := slices.Clone(vm.Config.Hardware.Device)
+		for _, disk := range added {
+			all = append(all, disk)
+		}
+		if taken := o.sim.locks.take(vm.Self, disksOf(all)); taken != "" {
+			return cannotOpen(vm.Name, taken)
+		}
+	}
+	return nil
 }
 
-// PowerOnVMTask refuses a VM whose disks are not there.
+// DeleteDatastoreFileTask refuses files that a running VM has.
+func (o *overrides) DeleteDatastoreFileTask(ctx *simulator.Context, req *types.DeleteDatastoreFile_Task) soap.HasFault {
+	return o.exclusive(func() soap.HasFault {
+		if f := o.locked(req.Name, false); f != nil {
+			task := failingTask(ctx, o.sim.registry.FileManager().Self, "deleteDatastoreFile", f)
+			return &methods.DeleteDatastoreFile_TaskBody{Res: &types.DeleteDatastoreFile_TaskResponse{Returnval: task}}
+		}
+		return o.sim.registry.FileManager().DeleteDatastoreFileTask(ctx, req)
+	})
+}
+
+// PowerOnVMTask refuses a VM whose disks are not there, or are in a VM that runs.
 func (o *overrides) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
 	vm, missing := o.vm(req.This)
 	if missing != nil {
@@ -159,9 +185,30 @@ func (o *overrides) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_T
 				return
 			}
 		}
+		if vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {
+			res = vm.PowerOnVMTask(ctx, req) // which says so
+			return
+		}
+		if taken := o.sim.locks.take(vm.Self, disksOf(vm.Config.Hardware.Device)); taken != "" {
+			task := failingTask(ctx, vm.Self, "powerOn", cannotOpen(vm.Name, taken))
+			res = &methods.PowerOnVM_TaskBody{Res: &types.PowerOnVM_TaskResponse{Returnval: task}}
+			return
+		}
 		res = vm.PowerOnVMTask(ctx, req)
+		if task, ok := taskOf(res); ok {
+			o.afterTask(task, func() { o.unlockUnlessOn(vm.Self) })
+		} else {
+			o.sim.locks.release(vm.Self)
+		}
 	})
 	return res
+}
+
+// unlockUnlessOn ends the locks of a VM whose power-on failed.
+func (o *overrides) unlockUnlessOn(vm ref) {
+	if !o.sim.index.on(vm) {
+		o.sim.locks.release(vm)
+	}
 }
 
 // UnregisterVM only adds that the VM must be there when the call is executed.

@@ -73,20 +73,14 @@ type rootFS struct {
 }
 
 type rootFile struct {
-	mode   uint32
-	target string
+	mode     uint32
+	uid, gid uint32
+	target   string
 }
 
 // rootOf returns what is on a root disk whose content is in file.
 func (s *Sim) rootOf(file string) *rootFS {
-	if s.places.vsan {
-		s.calls.files.Lock() // see there
-	}
-	local := s.localPath(file)
-	if s.places.vsan {
-		s.calls.files.Unlock()
-	}
-	return s.disks.load(local)
+	return s.disks.load(s.local(file))
 }
 
 // rootParent returns where the content of the root disk is, which is the last parent's.
@@ -103,6 +97,24 @@ func rootParent(devices object.VirtualDeviceList) string {
 		return parent.FileName
 	}
 	return ""
+}
+
+// volumeOf returns what is on a disk that may change at any time.
+func (s *Sim) volumeOf(file string) *rootFS {
+	local := s.local(file)
+	s.guests.disk.Lock()
+	defer s.guests.disk.Unlock()
+	return readRoot(extentOf(local))
+}
+
+// ownDisks returns the disks that stand on no other.
+func ownDisks(devices object.VirtualDeviceList) (files []string) {
+	for _, d := range devices.SelectByType((*types.VirtualDisk)(nil)) {
+		if disk, ok := d.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok && disk.Parent == nil {
+			files = append(files, disk.FileName)
+		}
+	}
+	return files
 }
 
 // load returns what is on a disk; nil if it has no content, as the disks that a
@@ -166,7 +178,7 @@ func readRoot(flat string) *rootFS {
 	root := &rootFS{label: content.Label, files: map[string]rootFile{}}
 	entries := map[string]*ext4.Entry{}
 	err = content.Walk(context.Background(), func(e *ext4.Entry) error {
-		root.files[e.Path] = rootFile{e.Mode, e.Target}
+		root.files[e.Path] = rootFile{e.Mode, e.UID, e.GID, e.Target}
 		if e.IsRegular() && path.Dir(e.Path) == "etc" {
 			kept := *e
 			entries[e.Path] = &kept
@@ -241,6 +253,7 @@ const (
 	typeMask    = 0o170000
 	typeSymlink = 0o120000
 	typeDir     = 0o040000
+	typeRegular = 0o100000
 )
 
 func (r *rootFS) isDir(file string) bool { return r.files[file].mode&typeMask == typeDir }

@@ -46,6 +46,7 @@ type Sim struct {
 	imports   imports
 	faults    injector
 	index     index
+	locks     diskLocks
 	calls     overrides
 	guests    guests
 	joiners   joiners

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -41,6 +42,8 @@ type verdict struct {
 	fate fate
 	why  string
 	nics []nic
+	// mounts are what is to be mounted, by mount point.
+	mounts map[string]Mount
 }
 
 // nic is one network endpoint of the guest.
@@ -61,6 +64,8 @@ type machine struct {
 	devices object.VirtualDeviceList
 	exists  func(file string) bool
 	root    *rootFS // nil if nothing is known of it
+	// volumes are what is on the disks that stand on no other, by file.
+	volumes map[string]*rootFS
 }
 
 func (m machine) get(format string, args ...any) string { return m.keys[fmt.Sprintf(format, args...)] }
@@ -69,17 +74,21 @@ func (m machine) get(format string, args ...any) string { return m.keys[fmt.Spri
 // process, as far as it can be seen from outside (vic: isos/bootstrap/bootstrap,
 // cmd/tether, lib/tether).
 func (m machine) boot() verdict {
-	for _, step := range []func() (fate, string){m.bootDevices, m.blockDevices, m.serialPorts, m.hostKey, m.mounts} {
+	for _, step := range []func() (fate, string){m.bootDevices, m.blockDevices, m.serialPorts, m.hostKey} {
 		if f, why := step(); f != runs {
 			return verdict{fate: f, why: why}
 		}
+	}
+	mounts, f, why := m.mounts()
+	if f != runs {
+		return verdict{fate: f, why: why}
 	}
 	nics, err := m.networks()
 	if err != nil {
 		return verdict{fate: dies, why: err.Error()}
 	}
-	f, why := m.session()
-	return verdict{fate: f, why: why, nics: nics}
+	f, why = m.session()
+	return verdict{fate: f, why: why, nics: nics, mounts: mounts}
 }
 
 func (m machine) bootDevices() (fate, string) {
@@ -94,25 +103,32 @@ func (m machine) bootDevices() (fate, string) {
 
 // blockDevices knows that the boot script waits for as many file system labels as
 // there are block devices: each disk must have one of its own. A disk has the
-// label of its first parent; a disk without parent has one if it is a volume.
+// label of its first parent.
 func (m machine) blockDevices() (fate, string) {
 	if len(m.devices.SelectByType((*types.VirtualFloppy)(nil))) > 0 {
 		return hangs, "a floppy drive never gets a label"
 	}
-	roots := 0
+	roots, labels := 0, map[string]string{containerLabel: "the root disk"}
 	for _, d := range m.devices.SelectByType((*types.VirtualDisk)(nil)) {
 		disk, ok := d.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
 		if !ok || !m.exists(disk.FileName) {
 			return hangs, "a disk without file"
 		}
-		switch controller := m.devices.FindByKey(d.GetVirtualDevice().ControllerKey); {
-		case controller == nil || m.devices.Type(controller) != "pvscsi":
+		if controller := m.devices.FindByKey(d.GetVirtualDevice().ControllerKey); controller == nil || m.devices.Type(controller) != "pvscsi" {
 			return hangs, fmt.Sprintf("disk %s is not on a paravirtual SCSI controller", disk.FileName)
-		case disk.Parent != nil:
-			roots++
-		case !strings.Contains(disk.FileName, "/volumes/"):
-			return hangs, fmt.Sprintf("disk %s has no file system label", disk.FileName)
 		}
+		if disk.Parent != nil {
+			roots++
+			continue
+		}
+		label := m.label(disk.FileName)
+		switch other, taken := labels[label]; {
+		case label == "":
+			return hangs, fmt.Sprintf("disk %s has no file system label", disk.FileName)
+		case taken:
+			return hangs, fmt.Sprintf("disk %s has the label %q of %s", disk.FileName, label, other)
+		}
+		labels[label] = disk.FileName
 	}
 	if m.root != nil && m.root.broken != "" {
 		return hangs, "the root disk has no file system that a guest can use: " + m.root.broken
@@ -124,6 +140,14 @@ func (m machine) blockDevices() (fate, string) {
 		return hangs, fmt.Sprintf("%d disks with the label %s", roots, containerLabel)
 	}
 	return runs, ""
+}
+
+// label returns the label of a volume's file system, or "" if it has none.
+func (m machine) label(file string) string {
+	if fs := m.volumes[file]; fs != nil {
+		return fs.label
+	}
+	return ""
 }
 
 // serialPorts are ttyS0 (attach), ttyS1 (tether.debug) and ttyS2 (output.log) by their order.
@@ -168,25 +192,48 @@ func (m machine) hostKey() (fate, string) {
 	return dies, "key is not an unencrypted private key"
 }
 
-func (m machine) mounts() (fate, string) {
-	volumes := 0
-	for _, d := range m.devices.SelectByType((*types.VirtualDisk)(nil)) {
-		if disk, ok := d.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok && disk.Parent == nil {
-			volumes++
-		}
-	}
+// mounts returns what the tether mounts. A label that no disk has it waits for
+// without end (lib/tether/tether.go:317-350, lib/tether/ops_linux.go:917-943).
+func (m machine) mounts() (map[string]Mount, fate, string) {
+	mounts := map[string]Mount{}
 	for _, name := range list(m.get("guestinfo.vice./mounts")) {
-		switch scheme := m.get("guestinfo.vice./mounts|%s/source/Scheme", name); scheme {
+		key := func(rest string) string { return m.get("guestinfo.vice./mounts|%s/%s", name, rest) }
+		mount := Mount{Volume: name, Mode: key("mode"), copyNew: key("copymode") == "2"}
+		at := key("dest")
+		switch scheme := key("source/Scheme"); scheme {
 		case "nfs":
-		case "label":
-			if volumes--; volumes < 0 {
-				return hangs, fmt.Sprintf("mount %s waits for a volume that is not attached", name)
+			mount.Source = "nfs://" + key("source/Host") + key("source/Path")
+			// The kernel's NFS takes no mount without an address.
+			if !strings.Contains(mount.Mode, "addr="+strings.Trim(key("source/Host"), "[]")) || key("source/Host") == "" {
+				return nil, dies, fmt.Sprintf("mount %s of %s has no address in its mode %q", name, mount.Source, mount.Mode)
 			}
+		case "label":
+			disk := m.labelled(key("source/Path"))
+			if disk == nil {
+				return nil, hangs, fmt.Sprintf("mount %s waits for a disk with the label %q", name, key("source/Path"))
+			}
+			mount.Disk = disk.FileName
+			mount.Forgets = strings.Contains(disk.DiskMode, "nonpersistent")
 		default:
-			return dies, fmt.Sprintf("mount %s has unknown scheme %q", name, scheme)
+			return nil, dies, fmt.Sprintf("mount %s has unknown scheme %q", name, scheme)
+		}
+		if !path.IsAbs(at) {
+			return nil, dies, fmt.Sprintf("mount %s has the mount point %q", name, at)
+		}
+		mounts[path.Clean(at)] = mount
+	}
+	return mounts, runs, ""
+}
+
+// labelled returns the disk with a label, nil if there is none.
+func (m machine) labelled(label string) *types.VirtualDiskFlatVer2BackingInfo {
+	for _, d := range m.devices.SelectByType((*types.VirtualDisk)(nil)) {
+		disk, ok := d.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+		if ok && disk.Parent == nil && label != "" && m.label(disk.FileName) == label {
+			return disk
 		}
 	}
-	return runs, ""
+	return nil
 }
 
 func (m machine) networks() ([]nic, error) {

@@ -29,6 +29,7 @@ type vch struct {
 	layer     string // id of the image layer that docker containers stand on
 	layerDisk string
 	bridge    int // port group of its bridge network
+	stores    []volumeStore
 }
 
 // networks are the container networks by name, as port groups.
@@ -38,7 +39,7 @@ func (v vch) networks() map[string]int {
 
 // makeVCH makes a VCH the way VIC's installer leaves one behind
 // (lib/install/management/appliance.go): folder, pool, appliance directory with
-// the ISOs, image store with one complete layer, volume store with one volume,
+// the ISOs, image store with one complete layer, volume stores with one volume,
 // and the running appliance with its configuration.
 func (s *Sim) makeVCH(name string, bridge int) (vch, error) {
 	v := vch{
@@ -86,11 +87,10 @@ func (s *Sim) makeVCHFiles(v *vch) error {
 		return err
 	}
 	for file, content := range map[string]string{
-		dsPath(v.name, "appliance.iso"):                                    "appliance",
-		dsPath(v.name, "kvStores", "containers.dat"):                       "{}",
-		layers + "/manifest":                                               "",
-		layers + "/imageMetadata/metaData":                                 "{}",
-		dsPath(v.name+"-volumes", "volumes", "vol-1", "imageMetadata/vol"): "{}",
+		dsPath(v.name, "appliance.iso"):              "appliance",
+		dsPath(v.name, "kvStores", "containers.dat"): "{}",
+		layers + "/manifest":                         "",
+		layers + "/imageMetadata/metaData":           "{}",
 	} {
 		if _, err := s.putFile(file, content); err != nil {
 			return err
@@ -100,7 +100,7 @@ func (s *Sim) makeVCHFiles(v *vch) error {
 	if err := s.makeDisk(v.layerDisk); err != nil {
 		return err
 	}
-	return s.makeDisk(dsPath(v.name+"-volumes", "volumes", "vol-1", "vol-1.vmdk"))
+	return s.makeVolumeStores(v)
 }
 
 // vchConfig is what VIC's installer writes into the appliance's ExtraConfig.
@@ -125,13 +125,9 @@ func (s *Sim) vchConfig(v vch) *guestinfo.VCHConfig {
 			Token: "b3BhcXVlIGluIHRoaXMgd29ybGQ=", Keepalive: 30 * time.Second,
 		},
 		Storage: guestinfo.Storage{
-			ImageStores: []url.URL{{Scheme: "ds", Host: Datastore, Path: v.name}},
-			// VIC puts the whole datastore path into Path (lib/install/management/store_files.go:355).
-			VolumeLocations: map[string]*url.URL{
-				"default": {Scheme: "ds", Host: Datastore, Path: dsPath(v.name + "-volumes")},
-				"share":   {Scheme: "nfs", Host: "nfs.example.com", Path: "/exports/" + v.name},
-			},
-			ScratchSize: 8_000_000,
+			ImageStores:     []url.URL{{Scheme: "ds", Host: Datastore, Path: v.name}},
+			VolumeLocations: s.volumeLocations(v),
+			ScratchSize:     8_000_000,
 		},
 		Network: guestinfo.Network{
 			BridgeNetwork:      BridgeNetwork,

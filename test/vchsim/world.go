@@ -332,6 +332,9 @@ func answered(res soap.HasFault, format string, args ...any) error {
 }
 
 // dsPath joins a datastore path of the first datastore.
-func dsPath(elements ...string) string {
-	return (&object.DatastorePath{Datastore: Datastore, Path: path.Join(elements...)}).String()
+func dsPath(elements ...string) string { return dsPathOn(Datastore, elements...) }
+
+// dsPathOn joins a datastore path.
+func dsPathOn(datastore string, elements ...string) string {
+	return (&object.DatastorePath{Datastore: datastore, Path: path.Join(elements...)}).String()
 }

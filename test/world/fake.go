@@ -21,6 +21,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/fake"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/spitest"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 )
 
 // The tags of machines in a Fake.
@@ -202,6 +203,43 @@ func (h *Fake) Plant(kind spitest.Foreign, name string) string {
 		return ""
 	}
 	return id.ProviderID()
+}
+
+// Volumes returns all volumes with their labels but for when they were made.
+func (h *Fake) Volumes() map[string]spitest.Volume {
+	out := map[string]spitest.Volume{}
+	for name, v := range h.Fake.Volumes() {
+		delete(v.Labels, volume.LabelCreated)
+		out[name] = spitest.Volume{Labels: v.Labels, Content: v.Content}
+	}
+	for _, vm := range h.VMs() {
+		holder := "?"
+		if mark, ok := h.ours(vm); ok {
+			holder = mark.Machine
+		}
+		for _, name := range vm.Volumes {
+			v := out[name]
+			v.Holders = append(v.Holders, holder)
+			slices.Sort(v.Holders)
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// PlantVolume makes a volume past the calls of the SPI.
+func (h *Fake) PlantVolume(name string, v spitest.Volume) {
+	h.PutVolume(name, fake.Volume{Labels: v.Labels, Content: v.Content})
+}
+
+// WriteVolume puts content on a volume that is there.
+func (h *Fake) WriteVolume(name, content string) {
+	v, ok := h.Fake.Volumes()[name]
+	if !ok {
+		h.t.Fatalf("there is no volume %s", name)
+	}
+	v.Content = content
+	h.PutVolume(name, v)
 }
 
 func (h *Fake) mark(cluster, role, name string) string {

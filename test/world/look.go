@@ -107,7 +107,7 @@ func (w *World) allFiles() map[string]bool {
 	return out
 }
 
-// Leftovers compares files, but those in the directories of VMs that are there.
+// Leftovers compares files, but those in the directories of VMs that are there and of volumes.
 func (w *World) Leftovers() []string {
 	w.Helper()
 	var dirs []string
@@ -124,7 +124,7 @@ func (w *World) Leftovers() []string {
 	now := w.allFiles()
 	var out []string
 	for p := range now {
-		if !w.files[p] && !excepted(p) {
+		if !w.files[p] && !excepted(p) && !w.ofVolumes(p) {
 			out = append(out, "left: "+p)
 		}
 	}

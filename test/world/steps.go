@@ -26,6 +26,7 @@ type steps struct {
 	n      int
 	fault  *spitest.Fault
 	struck bool
+	ever   bool // struck at any time
 	calls  map[string]int
 }
 
@@ -44,6 +45,13 @@ func (s *steps) inject(f spitest.Fault) (heal func() bool) {
 		s.fault = nil
 		return s.struck
 	}
+}
+
+// everStruck reports whether a fault has struck.
+func (s *steps) everStruck() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ever
 }
 
 // take empties the count.
@@ -77,7 +85,7 @@ func (s *steps) wrap(next soap.RoundTripper) soap.RoundTripper {
 			f = *s.fault
 			switch {
 			case s.n == f.Step:
-				s.struck = true
+				s.struck, s.ever = true, true
 				mode = "strike"
 			case s.n > f.Step && f.Kill:
 				mode = "dead"

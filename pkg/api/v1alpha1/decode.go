@@ -42,19 +42,21 @@ func Load(raw []byte) (*ProviderSpec, error) {
 // Decode reads a ProviderSpec from JSON or from one YAML document. It is
 // strict: fields that are unknown, given twice or of the wrong type, and another
 // apiVersion or kind, are errors that name the field with its path. An error is
-// of the kind InvalidArgument. Decode neither sets defaults nor judges values.
+// of the kind InvalidArgument. Decode neither sets defaults nor judges values. Volumes
+// that are strings come out like all others.
 func Decode(raw []byte) (*ProviderSpec, error) {
 	doc, err := toJSON(raw)
 	if err != nil {
 		return nil, err
 	}
 	// Quantities first: parsing or comparing one with a huge exponent takes hours.
-	if found := scan(doc); len(found) > 0 {
+	found := scan(doc)
+	doc, odd := expandVolumes(doc)
+	if found = append(found, odd...); len(found) > 0 {
 		return nil, faults("decode providerSpec", found)
 	}
 	spec := &ProviderSpec{}
 	strict, err := kjson.UnmarshalStrict(doc, spec)
-	var found []string
 	for _, e := range strict {
 		found = append(found, e.Error())
 	}
@@ -198,6 +200,8 @@ func typeFault(err error) string {
 // of at most two. More is never meant, and resource.Quantity computes powers of ten as they are written.
 var quantityPattern = regexp.MustCompile(`^[+-]?[0-9.]{1,20}([eE][+-]?[0-9]{1,2}|[numkMGTPE]|[KMGTPE]i)?$`)
 
+var volumeCapacityPattern = regexp.MustCompile(`^volumes\[[0-9]+\]\.capacity$`)
+
 // scan walks all values of doc, a valid JSON object, duplicates included, and
 // returns what is wrong with those that must be judged before the typed decoder sees them.
 func scan(doc []byte) []string {
@@ -217,6 +221,9 @@ func scanFault(path string, value any) string {
 		return ""
 	}
 	text, isText := value.(string)
+	if volumeCapacityPattern.MatchString(path) {
+		path = "volumes[].capacity"
+	}
 	switch path {
 	case "apiVersion":
 		if text != APIVersion {
@@ -226,7 +233,7 @@ func scanFault(path string, value any) string {
 		if text != Kind {
 			return fmt.Sprintf("must be %q or absent, got %q", Kind, clip(fmt.Sprint(value)))
 		}
-	case "memory", "resources.memory.reservation", "resources.memory.limit", "rootDisk.size":
+	case "memory", "resources.memory.reservation", "resources.memory.limit", "rootDisk.size", "volumes[].capacity":
 		if number, ok := value.(json.Number); ok {
 			text, isText = number.String(), true
 		}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 )
 
 // full sets every field that can stand beside the others.
@@ -252,8 +253,9 @@ func TestEncodedSpecsDecodeToThemselves(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
-		full, small, fromImage, "", "null", "[]", "{", "a: &a [*a]", `{"memory":"1e9"}`, `{"memory":1e99}`, `{"apiVersion":1}`, "? {a: b}\n: c", "{a: 1, a: 2}",
+		full, small, fromImage, withVolumes, "", "null", "[]", "{", "a: &a [*a]", `{"memory":"1e9"}`, `{"memory":1e99}`, `{"apiVersion":1}`, "? {a: b}\n: c", "{a: 1, a: 2}",
 		`{"resources":{"memory":{"limit":"99999999999999999999.9E99"}}}`, `{"image":"a","rootDisk":{"size":"9E99"}}`,
+		`{"volumes":["v:/a:ro",{"mountPath":"/b","capacity":"9E99"},null,7,"","/a:b:c:d"],"volumes":{}}`, `{"volumes":["{machine}:/a"`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -282,5 +284,24 @@ func FuzzDecode(f *testing.F) {
 		if size := spec.RootDiskBytes(); len(v1alpha1.Validate(spec)) == 0 && (size > 2<<40 || size < 64<<20 && spec.Image != "") {
 			t.Fatalf("a valid spec has a root disk of %d bytes", size)
 		}
+		judgeVolumes(t, spec)
 	})
+}
+
+// judgeVolumes checks that a valid spec has volumes that a store takes for any machine.
+func judgeVolumes(t *testing.T, spec *v1alpha1.ProviderSpec) {
+	t.Helper()
+	if len(v1alpha1.Validate(spec)) > 0 {
+		return
+	}
+	for _, v := range spec.Volumes {
+		if bytes := v.CapacityBytes(); v.Capacity != nil && volume.ValidateCapacity(bytes) != nil {
+			t.Fatalf("a valid spec has a volume of %d bytes", bytes)
+		}
+		for _, machine := range []string{"a", strings.Repeat("9", 64), "a.b-c"} {
+			if err := volume.ValidateName(v.NameFor(machine)); err != nil && !v.Anonymous() {
+				t.Fatalf("a valid spec has a volume whose name is refused: %v", err)
+			}
+		}
+	}
 }

@@ -24,7 +24,7 @@ const (
 
 // SetDefaults fills in what spec leaves open. It is the one place of defaults,
 // and doing it twice changes nothing. What depends on the VCH (gateway,
-// nameservers, trust level, datastore) stays open: only the backend knows it. With
+// nameservers, trust level, datastore, store and capacity of volumes) stays open: only the backend knows it. With
 // an image workingDir and stopSignal stay open as well: the image may set them.
 func SetDefaults(spec *ProviderSpec) {
 	setDefault(&spec.CPUs, DefaultCPUs)
@@ -53,6 +53,12 @@ func SetDefaults(spec *ProviderSpec) {
 	setDefault(&spec.UserData.Publish, true)
 	setDefault(&spec.UserData.Exec, false)
 	defaultNetworks(spec.Networks)
+	for i := range spec.Volumes {
+		v := &spec.Volumes[i]
+		v.Mode = cmp.Or(v.Mode, VolumeReadWrite)
+		v.RetainPolicy = v.Policy()
+		setDefault(&v.NoCopy, false)
+	}
 }
 
 func defaultImage(spec *ProviderSpec) {

@@ -332,22 +332,23 @@ type Placement struct {
 type Volume struct {
 	// name is the volume's name, unique in the VCH: letters, digits, and _ . -, the first
 	// a letter or digit; at most 200 characters. {machine} in it stands for the machine's
-	// name, and gives each machine of a class its own volume. A volume on a datastore can be had by
-	// one machine at a time; one on an NFS export by many. Default: none; the volume
-	// is then anonymous: it belongs to the machine and has a made-up name.
+	// name, and gives each machine of a class a volume of its own. Names that differ by case only are refused.
+	// One machine at a time can have a volume that is on a datastore, many one that is on an NFS export.
+	// Default: none; the volume is then anonymous: it belongs to the machine and has a made-up name.
 	// +optional
 	Name string `json:"name,omitempty"`
-	// mountPath is where the volume is mounted: an absolute path without '.', '..', empty
-	// parts and '|', of at most 1024 bytes; each once. Not / and not what VIC's guest needs: /proc, /sys, /dev, /.tether
-	// and all below them; /etc, /run, /lib, /lib/modules, /etc/hosts, /etc/hostname and /etc/resolv.conf themselves.
-	// What the image has there is copied into a volume that is empty, and is hidden otherwise.
+	// mountPath is where the volume is mounted, each once: an absolute path of at most 1024 bytes
+	// without '.', '..', empty parts and '|'. Refused are /, /etc, /lib and /run themselves, and
+	// /.tether, /dev, /proc, /sys, /lib/modules, /etc/hostname, /etc/hosts, /etc/mtab and /etc/resolv.conf
+	// with all below them, as VIC's guest needs them. What the image has there is copied into a
+	// volume that is empty, and is hidden by one that is not.
 	MountPath string `json:"mountPath"`
 	// store is the label of the volume store in the VCH's configuration. Default: for a
 	// volume that is there, wherever it is; else the store that is labelled default.
 	// +optional
 	Store string `json:"store,omitempty"`
 	// capacity is the size of a volume that is made on a datastore, 8Mi to 2Ti; rounded up to
-	// whole MiB. Volumes that are there keep theirs, and NFS has none. Default: 1Gi.
+	// whole MiB. A volume that is there keeps its own, and one on NFS has none. Default: 1Gi.
 	// +optional
 	Capacity *resource.Quantity `json:"capacity,omitempty"`
 	// mode is rw or ro. With ro nothing that the machine writes stays: VIC's guest does not

@@ -45,6 +45,11 @@ const (
 	MaxInsecureRegistries = 64
 	MaxRegistryMirrors    = 32
 
+	// MaxVolumes is more than a container VM can have as disks, see volume.MaxDisks:
+	// whether a volume is one only its store knows.
+	MaxVolumes         = 32
+	MaxStoreLabelBytes = 256
+
 	MaxListElements      = 256
 	MaxTags              = 64
 	MaxTagKeyBytes       = 256
@@ -79,7 +84,7 @@ func Validate(spec *ProviderSpec) field.ErrorList {
 	if p := spec.Placement; p != nil && p.Datastore != "" {
 		errs = append(errs, validateDatastore(p.Datastore, field.NewPath("placement", "datastore"))...)
 	}
-	return errs
+	return append(errs, validateVolumes(spec.Volumes, field.NewPath("volumes"))...)
 }
 
 // ValidateMachineName returns an InvalidArgument error unless name can be a

@@ -29,7 +29,7 @@ type faultCase struct {
 }
 
 func TestExamplesAreValid(t *testing.T) {
-	for _, raw := range []string{full, small, fromImage} {
+	for _, raw := range []string{full, small, fromImage, withVolumes} {
 		decoded, err := v1alpha1.Decode([]byte(raw))
 		if err != nil {
 			t.Fatal(err)

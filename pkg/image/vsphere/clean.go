@@ -100,7 +100,7 @@ func (s *Store) claimAll(ctx context.Context, all []debris) (map[image.Key]*hold
 func (s *Store) cleanSmall(ctx context.Context, d debris) error {
 	switch {
 	case d.holder != nil:
-		if err := s.imports.destroyHolder(ctx, d.holder.ref, d.holder.mark); err != nil {
+		if err := s.disks.DestroyHolder(ctx, d.holder.Ref, d.holder.Mark); err != nil {
 			return s.fail(err, "clean up behind image %s", d.key)
 		}
 	case d.name != nil:

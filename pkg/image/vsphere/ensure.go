@@ -225,11 +225,11 @@ func (s *Store) sweep(ctx context.Context, h *hold, id string) error {
 	if _, err := s.files.Size(ctx, path.Join(s.layout.upload(h.key, id), pendingFile)); err != nil {
 		return err
 	}
-	content, err := s.inventory.vms(ctx)
+	all, err := s.inventory.VMs(ctx)
 	if err != nil {
 		return err
 	}
-	if users := s.usersOf(machines(content), func(u use) bool { return u.id == id }); len(users) > 0 {
+	if users := s.usersOf(all, func(u use) bool { return u.id == id }); len(users) > 0 {
 		return s.inUse("the upload "+id, users)
 	}
 	if err := h.check(ctx); err != nil {

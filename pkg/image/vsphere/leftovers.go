@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/virtualdisk"
 )
 
 // deadAge, in units of Options.Stale, is how old something must be to be called a
@@ -25,7 +26,7 @@ type debris struct {
 	upload *upload
 	file   string // a record
 	name   *nameOf
-	holder *holder
+	holder *virtualdisk.Holder
 }
 
 // Leftovers implements image.Store.
@@ -47,14 +48,14 @@ func (s *Store) Leftovers(ctx context.Context) ([]image.Leftover, error) {
 // search looks for all leftovers; own are keys whose locks are held. VMs of imports
 // come first: whoever makes one has a lock before.
 func (s *Store) search(ctx context.Context, own map[image.Key]*hold) ([]debris, error) {
-	var holders []holder
+	var holders []virtualdisk.Holder
 	var err error
 	if s.objects() {
-		if holders, err = s.imports.holders(ctx); err != nil {
+		if holders, err = s.disks.Holders(ctx); err != nil {
 			return nil, err
 		}
 	}
-	now, err := s.inventory.now(ctx)
+	now, err := s.inventory.Now(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -79,15 +80,15 @@ type judge struct {
 
 // debris is what belongs to no disk that is published, is old, and of a key that
 // nobody is at.
-func (s *Store) debris(snap *snapshot, holders []holder, dead func(time.Time) bool, own map[image.Key]*hold) []debris {
+func (s *Store) debris(snap *snapshot, holders []virtualdisk.Holder, dead func(time.Time) bool, own map[image.Key]*hold) []debris {
 	j := &judge{s: s, snap: snap, dead: dead, own: own}
 	j.disks()
 	j.names()
 	j.locks()
 	for _, h := range holders {
-		if key := h.mark.key(); !j.busy(key) {
+		if key, ok := keyOf(h.Mark); ok && !j.busy(key) {
 			j.all = append(j.all, debris{
-				Leftover: image.Leftover{Path: h.name, Reason: "VM of an import that was cut off", ID: h.ref.Value}, key: key, holder: &h,
+				Leftover: image.Leftover{Path: h.Name, Reason: "VM of an import that was cut off", ID: h.Ref.Value}, key: key, holder: &h,
 			})
 		}
 	}

@@ -13,7 +13,9 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/datastore"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/inventory"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/virtualdisk"
 )
 
 // testKey is a key whose digest consists of one digit.
@@ -266,7 +268,7 @@ func TestWhatIsALeftover(t *testing.T) {
 		spoilt   []image.Key
 		reserved []image.Key
 		names    map[string]*record
-		holders  []holder
+		holders  []virtualdisk.Holder
 		own      map[image.Key]*hold
 		want     []string
 	}{
@@ -293,8 +295,9 @@ func TestWhatIsALeftover(t *testing.T) {
 		"half a name":                             {tree: map[string][]datastore.Entry{"names": {file(nameOfA, old)}}, want: []string{"names/" + nameOfA + ": name that cannot be read"}},
 		"a spoilt record":                         {tree: map[string][]datastore.Entry{"disks": {file(base(a)+".json", old)}}, spoilt: []image.Key{a}, want: []string{"disks/" + base(a) + ".json: record that cannot be read"}},
 		"all that a later release has":            {tree: map[string][]datastore.Entry{"disks": {file(base(a)+".json", old), dir(up, old)}, "locks": {dir(base(a)+".1", old)}}, reserved: []image.Key{a}},
-		"the VM of an import":                     {holders: []holder{{name: "vm", mark: holderMark{Digest: a.Digest, Size: a.Size, Upload: idA}}}, want: []string{"vm: VM of an import that was cut off"}},
-		"the VM of an import under way":           {tree: map[string][]datastore.Entry{"locks": {dir(base(a)+".1", fresh)}}, holders: []holder{{name: "vm", mark: holderMark{Digest: a.Digest, Size: a.Size, Upload: idA}}}},
+		"the VM of an import":                     {holders: []virtualdisk.Holder{{Name: "vm", Mark: virtualdisk.Mark{Subject: a.Digest, Size: a.Size, Attempt: idA}}}, want: []string{"vm: VM of an import that was cut off"}},
+		"the VM of an import under way":           {tree: map[string][]datastore.Entry{"locks": {dir(base(a)+".1", fresh)}}, holders: []virtualdisk.Holder{{Name: "vm", Mark: virtualdisk.Mark{Subject: a.Digest, Size: a.Size, Attempt: idA}}}},
+		"a VM of no image":                        {holders: []virtualdisk.Holder{{Name: "vm", Mark: virtualdisk.Mark{Subject: "data", Size: a.Size, Attempt: idA}}}},
 		"what others put there": {tree: map[string][]datastore.Entry{
 			"":      {file("readme", old), dir("other", old), dir("disks", old)},
 			"other": {dir(up, old)},
@@ -329,94 +332,40 @@ func TestWhatIsALeftover(t *testing.T) {
 	}
 }
 
-// content is what vCenter tells of a VM.
-func content(props ...types.DynamicProperty) types.ObjectContent {
-	return types.ObjectContent{Obj: types.ManagedObjectReference{Type: "VirtualMachine", Value: "vm-1"}, PropSet: append([]types.DynamicProperty{{Name: "name", Val: "one"}}, props...)}
-}
-
-func prop(name string, val any) types.DynamicProperty {
-	return types.DynamicProperty{Name: name, Val: val}
-}
-
-func disks(backings ...types.BaseVirtualDeviceBackingInfo) types.DynamicProperty {
-	all := types.ArrayOfVirtualDevice{VirtualDevice: []types.BaseVirtualDevice{&types.VirtualCdrom{}, &types.VirtualKeyboard{}}}
-	for _, b := range backings {
-		all.VirtualDevice = append(all.VirtualDevice, &types.VirtualDisk{VirtualDevice: types.VirtualDevice{Backing: b}})
-	}
-	return prop("config.hardware.device", all)
-}
-
-func flat(files ...string) *types.VirtualDiskFlatVer2BackingInfo {
-	b := &types.VirtualDiskFlatVer2BackingInfo{VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: files[0]}}
-	if len(files) > 1 {
-		b.Parent = flat(files[1:]...)
-	}
-	return b
-}
-
-func layoutEx(files ...string) types.DynamicProperty {
-	var all types.ArrayOfVirtualMachineFileLayoutExFileInfo
-	for _, f := range files {
-		all.VirtualMachineFileLayoutExFileInfo = append(all.VirtualMachineFileLayoutExFileInfo, types.VirtualMachineFileLayoutExFileInfo{Name: f})
-	}
-	return prop("layoutEx.file", all)
-}
-
 func TestWhoUsesADisk(t *testing.T) {
 	t.Parallel()
 	key := testKey("a", 64)
 	disk := "[ds1] vch-1/mcm-images/disks/" + base(key) + "." + idA + "/disk.vmdk"
 	own := "[ds1] machine/child.vmdk"
-	se := func(parent string) types.BaseVirtualDeviceBackingInfo {
-		return &types.VirtualDiskSeSparseBackingInfo{
-			VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: own},
-			Parent:                       &types.VirtualDiskSeSparseBackingInfo{VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: parent}},
-		}
-	}
-	state := func(s types.VirtualMachineConnectionState) types.DynamicProperty {
-		return prop("runtime.connectionState", s)
-	}
 	const no, yes, unproven = "no", "yes", "unproven"
 	for what, tc := range map[string]struct {
-		kind string
-		vm   types.ObjectContent
-		want string
+		kind     string
+		files    []string
+		unproven bool
+		want     string
 	}{
-		"no disks":                       {vm: content(disks(), layoutEx()), want: no},
-		"other disks":                    {vm: content(disks(flat(own, "[ds1] images/node.vmdk")), layoutEx(own)), want: no},
-		"it is its own disk":             {vm: content(disks(flat(disk)), layoutEx()), want: yes},
-		"a child":                        {vm: content(disks(flat(own, disk)), layoutEx()), want: yes},
-		"a child on another datastore":   {vm: content(disks(flat("[ds2] machine/child.vmdk", disk))), want: yes},
-		"a grandchild":                   {vm: content(disks(flat("[ds1] a/2.vmdk", own, disk))), want: yes},
-		"the second of its disks":        {vm: content(disks(flat("[ds1] x/y.vmdk"), flat(own, disk))), want: yes},
-		"a child in another format":      {vm: content(disks(se(disk))), want: yes},
-		"in a snapshot only":             {vm: content(disks(flat(own)), layoutEx(own, disk), prop("snapshot", types.VirtualMachineSnapshotInfo{})), want: yes},
-		"its extent in a snapshot":       {vm: content(disks(flat(own)), layoutEx(strings.Replace(disk, "disk.vmdk", "disk-flat.vmdk", 1))), want: yes},
-		"the same disk of another store": {vm: content(disks(flat(own, strings.Replace(disk, "vch-1/", "vch-2/", 1)))), want: no},
-		"on a datastore of another name": {vm: content(disks(flat(own, strings.Replace(disk, "ds1", "ds2", 1)))), want: no},
-		"another disk":                   {vm: content(disks(flat(own, strings.Replace(disk, "-64.", "-128.", 1)))), want: no},
-		"an id for the first directory":  {kind: "vsan", vm: content(disks(flat(own, strings.Replace(disk, "vch-1/", "5a0b-11/", 1)))), want: yes},
-		"an id on VMFS":                  {kind: "VMFS", vm: content(disks(flat(own, strings.Replace(disk, "vch-1/", "5a0b-11/", 1)))), want: no},
-		"deeper below an id":             {kind: "vsan", vm: content(disks(flat(own, strings.Replace(disk, "vch-1/", "5a0b-11/more/", 1)))), want: no},
-		"no devices known":               {vm: content(layoutEx(own)), want: unproven},
-		"nothing known":                  {vm: content(), want: unproven},
-		"inaccessible":                   {vm: content(disks(flat(own)), state(types.VirtualMachineConnectionStateInaccessible)), want: unproven},
-		"invalid":                        {vm: content(disks(flat(own)), state(types.VirtualMachineConnectionStateInvalid)), want: unproven},
-		"of a host that is away":         {vm: content(disks(flat(own)), state(types.VirtualMachineConnectionStateDisconnected)), want: no},
-		"snapshots, whose files are not": {vm: content(disks(flat(own)), prop("snapshot", types.VirtualMachineSnapshotInfo{})), want: unproven},
-		"a disk without a name":          {vm: content(disks(flat(""))), want: unproven},
-		"a disk of an unknown kind":      {vm: content(disks(&types.VirtualDiskPartitionedRawDiskVer2BackingInfo{})), want: unproven},
-		"a file that is no path":         {vm: content(disks(flat("nonsense"))), want: no},
+		"no files":                       {want: no},
+		"other files":                    {files: []string{own, "[ds1] images/node.vmdk"}, want: no},
+		"it is its own disk":             {files: []string{disk}, want: yes},
+		"a child":                        {files: []string{own, disk}, want: yes},
+		"a child on another datastore":   {files: []string{"[ds2] machine/child.vmdk", disk}, want: yes},
+		"its extent":                     {files: []string{own, strings.Replace(disk, "disk.vmdk", "disk-flat.vmdk", 1)}, want: yes},
+		"the same disk of another store": {files: []string{own, strings.Replace(disk, "vch-1/", "vch-2/", 1)}, want: no},
+		"on a datastore of another name": {files: []string{own, strings.Replace(disk, "ds1", "ds2", 1)}, want: no},
+		"another disk":                   {files: []string{own, strings.Replace(disk, "-64.", "-128.", 1)}, want: no},
+		"an id for the first directory":  {kind: "vsan", files: []string{own, strings.Replace(disk, "vch-1/", "5a0b-11/", 1)}, want: yes},
+		"an id on VMFS":                  {kind: "VMFS", files: []string{own, strings.Replace(disk, "vch-1/", "5a0b-11/", 1)}, want: no},
+		"deeper below an id":             {kind: "vsan", files: []string{own, strings.Replace(disk, "vch-1/", "5a0b-11/more/", 1)}, want: no},
+		"nothing is known":               {unproven: true, want: unproven},
+		"not all is known":               {files: []string{own}, unproven: true, want: unproven},
+		"a file that is no path":         {files: []string{"nonsense", ""}, want: no},
 	} {
 		kind := tc.kind
 		if kind == "" {
 			kind = "VMFS"
 		}
 		s := planStore(kind)
-		all := machines([]types.ObjectContent{tc.vm, tc.vm})
-		if len(all) != 1 {
-			t.Fatalf("%s: %d VMs", what, len(all))
-		}
+		all := []inventory.VM{{Ref: types.ManagedObjectReference{Type: "VirtualMachine", Value: "vm-1"}, Name: "one", Files: tc.files, Unproven: tc.unproven}}
 		got := no
 		if users := s.usersOf(all, func(u use) bool { return u.here && u.key == key }); len(users) > 0 {
 			got = yes
@@ -436,15 +385,5 @@ func TestWhoUsesADisk(t *testing.T) {
 				t.Errorf("%s: the upload counts as unused", what)
 			}
 		}
-	}
-	gone := content()
-	gone.PropSet = nil
-	gone.MissingSet = []types.MissingProperty{{Path: "name", Fault: types.LocalizedMethodFault{Fault: &types.ManagedObjectNotFound{}}}}
-	if all := machines([]types.ObjectContent{gone}); len(all) != 0 {
-		t.Errorf("a VM that vanished counts: %+v", all)
-	}
-	gone.MissingSet[0].Fault.Fault = &types.NoPermission{}
-	if all := machines([]types.ObjectContent{gone}); len(all) != 1 || !all[0].user.Unproven {
-		t.Errorf("a VM that may not be read: %+v", all)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/inventory"
 )
 
 // removal is a disk on its way out, whose lock is held.
@@ -68,11 +69,10 @@ func (s *Store) joined(what string, all []error) error {
 
 // beginRemovals takes the locks of those disks that can be removed.
 func (s *Store) beginRemovals(ctx context.Context, keys []image.Key) (removals []*removal, failed []error) {
-	content, err := s.inventory.vms(ctx)
+	all, err := s.inventory.VMs(ctx)
 	if err != nil {
 		return nil, []error{err}
 	}
-	all := machines(content)
 	for _, key := range keys {
 		r, err := s.begin(ctx, key, all)
 		if r != nil {
@@ -85,7 +85,7 @@ func (s *Store) beginRemovals(ctx context.Context, keys []image.Key) (removals [
 
 // begin takes the lock of a disk that is published and has no users. A removal
 // that it returns has a lock, also with an error.
-func (s *Store) begin(ctx context.Context, key image.Key, all []machine) (*removal, error) {
+func (s *Store) begin(ctx context.Context, key image.Key, all []inventory.VM) (*removal, error) {
 	r, err := s.published(ctx, key, "remove")
 	if err != nil {
 		return nil, err
@@ -195,16 +195,15 @@ func (s *Store) finish(ctx context.Context, removals []*removal) (removed []imag
 
 // settle waits until nobody can be about to use what was withdrawn, and looks at
 // all VMs again.
-func (s *Store) settle(ctx context.Context) ([]machine, error) {
+func (s *Store) settle(ctx context.Context) ([]inventory.VM, error) {
 	if err := s.wait(ctx, s.o.Settle, "wait before deleting"); err != nil {
 		return nil, err
 	}
-	content, err := s.inventory.vms(ctx)
-	return machines(content), err
+	return s.inventory.VMs(ctx)
 }
 
 // delete deletes one disk that was withdrawn, or publishes it again.
-func (s *Store) delete(ctx context.Context, r *removal, all []machine) error {
+func (s *Store) delete(ctx context.Context, r *removal, all []inventory.VM) error {
 	key, id := r.hold.key, r.record.Upload
 	back := func(err error) error { return errors.Join(err, s.restore(ctx, r)) }
 	if users := s.usersOf(all, func(u use) bool { return u.id == id }); len(users) > 0 {

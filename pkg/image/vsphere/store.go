@@ -16,8 +16,10 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/datastore"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/inventory"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/virtualdisk"
 )
 
 // What stores do unless they are told otherwise.
@@ -31,6 +33,8 @@ const (
 const (
 	// tidyTime is how long clearing away may take after a call has ended.
 	tidyTime = time.Minute
+	// diskKind tells VMs that hold disks of images from others.
+	diskKind = "image"
 	// parallel is how many small files are read at once.
 	parallel = 8
 )
@@ -62,8 +66,8 @@ type Options struct {
 type Store struct {
 	o         Options
 	files     files
-	inventory inventory
-	imports   imports
+	inventory vms
+	disks     disks
 	layout    layout
 	datastore vch.Datastore
 	name      string
@@ -77,7 +81,6 @@ var _ image.Store = (*Store)(nil)
 type files interface {
 	contents
 	directories
-	ExtendDisk(ctx context.Context, p string, size int64) error
 	DeleteDisk(ctx context.Context, p string) error
 }
 
@@ -99,19 +102,17 @@ type directories interface {
 	Move(ctx context.Context, from, to string) error
 }
 
-// inventory is what a store asks of vCenter's inventory.
-type inventory interface {
-	// vms reads machineProperties of all VMs that may have a disk of the datastore.
-	vms(ctx context.Context) ([]types.ObjectContent, error)
-	// now is vCenter's clock.
-	now(ctx context.Context) (time.Time, error)
+// vms are the inventory in vCenter; see inventory.Reader.
+type vms interface {
+	VMs(ctx context.Context, keys ...string) ([]inventory.VM, error)
+	Now(ctx context.Context) (time.Time, error)
 }
 
-// imports bring disks onto datastores that take no files as disks; see importer.
-type imports interface {
-	importDisk(ctx context.Context, key image.Key, upload string, c image.Content, to string, report image.Report) error
-	holders(ctx context.Context) ([]holder, error)
-	destroyHolder(ctx context.Context, ref types.ManagedObjectReference, mark holderMark) error
+// disks makes those of the datastore; see virtualdisk.Maker.
+type disks interface {
+	Make(ctx context.Context, to string, c virtualdisk.Content, mark virtualdisk.Mark, progress func(done, total int64)) error
+	Holders(ctx context.Context) ([]virtualdisk.Holder, error)
+	DestroyHolder(ctx context.Context, ref types.ManagedObjectReference, mark virtualdisk.Mark) error
 }
 
 // New returns the image store of a VCH. Nothing is sent. That a datastore is missing
@@ -136,8 +137,8 @@ func New(o Options) *Store {
 	})
 	s := &Store{
 		o: o, files: fs, datastore: ds,
-		inventory: &vmReader{client: o.Client, datacenter: o.Host.Datacenter, datastore: ds.Ref},
-		imports:   &importer{client: o.Client, host: o.Host, files: fs, datastore: ds, owner: o.Owner, clock: o.Clock},
+		inventory: inventory.New(inventory.Options{Client: o.Client, Datacenter: o.Host.Datacenter, Datastores: []types.ManagedObjectReference{ds.Ref}}),
+		disks:     virtualdisk.New(virtualdisk.Options{Client: o.Client, Host: o.Host, Files: fs, Datastore: ds, Kind: diskKind, Clock: o.Clock}),
 		layout:    layout{root: path.Join(path.Clean("/" + at.Path)[1:], storeDirectory)},
 	}
 	s.name = fmt.Sprintf("%s of %s%s", fs.Path(s.layout.root), o.Client.Vim().URL().Host, o.Host.DatacenterPath)

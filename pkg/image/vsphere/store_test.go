@@ -26,6 +26,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/imagetest"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/virtualdisk"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
@@ -217,7 +218,7 @@ func TestCallsStayWithinTheBudget(t *testing.T) {
 
 func TestUsersTakeFewCallsInALargeInventory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{OtherVMs: pageSize + 100})
+	w := newWorld(t, vchsim.Options{OtherVMs: 1100})
 	key := testKey("a", 64)
 	user := w.Attach(w.make(w.plain, key, "", 1<<20).Path)
 	var users map[image.Key][]image.User
@@ -630,20 +631,20 @@ func TestUploadsThatGoWrongLeaveNothingUnderFaults(t *testing.T) {
 }
 
 // short is a datastore that keeps less of extents than it was sent.
-type short struct{ files }
+type short struct{ virtualdisk.Files }
 
 func (s short) Write(ctx context.Context, p string, r io.ReaderAt, size int64, progress func(int64)) error {
 	if strings.HasSuffix(p, flatFile) {
 		size -= 512
 	}
-	return s.files.Write(ctx, p, r, size, progress)
+	return s.Files.Write(ctx, p, r, size, progress)
 }
 
 func TestAnUploadThatArrivedInPartIsNotPublished(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, vchsim.Options{})
 	s, m := w.store(imagetest.Fault{})
-	s.files = short{m}
+	s.disks = virtualdisk.New(virtualdisk.Options{Client: w.client, Host: w.host, Files: short{m}, Datastore: s.datastore, Kind: diskKind})
 	var calls atomic.Int32
 	_, err := s.Ensure(t.Context(), testKey("a", 64), nodeName, source(&calls, 1<<20), nil)
 	w.wantKind("ensure", err, errdefs.Unavailable, "1048064 bytes", "1048576")

@@ -4,7 +4,6 @@
 package vsphere
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -14,12 +13,8 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vmdk"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/virtualdisk"
 )
-
-// extentUnit is what the length of a flat extent is rounded up to: the blocks of
-// VMFS, of which the disk's own size is a multiple too.
-const extentUnit = int64(1 << 20)
 
 // fill makes the content of a disk and uploads it.
 func (s *Store) fill(ctx context.Context, h *hold, source image.Source, report image.Report) (*record, error) {
@@ -81,14 +76,7 @@ func (s *Store) attempt(ctx context.Context, h *hold, r *record, content image.C
 	if err := h.check(ctx); err != nil {
 		return nil, err
 	}
-	to := path.Join(dir, diskFile)
-	var err error
-	if s.objects() {
-		err = s.imports.importDisk(ctx, r.Key, r.Upload, content, to, report)
-	} else {
-		err = s.uploadFlat(ctx, r.Key, content, dir, report)
-	}
-	if err != nil {
+	if err := s.makeDisk(ctx, r, content, path.Join(dir, diskFile), report); err != nil {
 		return nil, err
 	}
 	report(image.Progress{Stage: image.Publishing})
@@ -158,58 +146,26 @@ func (s *Store) publish(ctx context.Context, r *record, pending string) (*record
 	return r, nil
 }
 
-// uploadFlat makes a disk of a raw extent and a descriptor. Only the part that has
-// content is sent; the rest comes with the enlargement.
-func (s *Store) uploadFlat(ctx context.Context, key image.Key, content image.Content, dir string, report image.Report) error {
+// makeDisk makes the disk of an upload.
+func (s *Store) makeDisk(ctx context.Context, r *record, content image.Content, to string, report image.Report) error {
 	raw, used := content.Raw()
-	if used < 0 || used > key.Size {
-		return errdefs.New(errdefs.Internal, "the content has %d bytes, the disk %d", used, key.Size)
-	}
-	size := max(extentUnit, (used+extentUnit-1)/extentUnit*extentUnit)
-	progress := func(done int64) {
-		report(image.Progress{Stage: image.Uploading, Done: min(done, used), Total: used})
-	}
-	progress(0)
-	extent := path.Join(dir, flatFile)
-	if err := s.files.Write(ctx, extent, &padded{raw, used}, size, progress); err != nil {
-		return err
-	}
-	got, err := s.files.Size(ctx, extent)
-	if err != nil {
-		return err
-	}
-	if got != size {
-		return errdefs.New(errdefs.Unavailable, "%s has %d bytes after the upload of %d", s.files.Path(extent), got, size)
-	}
-	text, err := vmdk.Descriptor(vmdk.Flat{Capacity: size, Extent: flatFile, Identity: content.Identity(), Thin: true})
-	if err != nil {
-		return err
-	}
-	disk := path.Join(dir, diskFile)
-	if err := s.files.Write(ctx, disk, bytes.NewReader(text), int64(len(text)), nil); err != nil || size == key.Size {
-		return err
-	}
-	return s.files.ExtendDisk(ctx, disk, key.Size)
+	return s.disks.Make(ctx, to, virtualdisk.Content{
+		Capacity: r.Size, Raw: raw, Used: used, Identity: content.Identity(),
+		Stream: func(ctx context.Context) (io.ReaderAt, int64, error) { return content.StreamOptimized(ctx, report) },
+	}, s.markOf(r), func(done, total int64) {
+		report(image.Progress{Stage: image.Uploading, Done: done, Total: total})
+	})
 }
 
-// padded reads zeroes behind the end.
-type padded struct {
-	from io.ReaderAt
-	size int64
+// markOf is what a VM says that holds the disk of an upload.
+func (s *Store) markOf(r *record) virtualdisk.Mark {
+	return virtualdisk.Mark{Subject: r.Digest, Attempt: r.Upload, Owner: s.o.Owner}
 }
 
-// ReadAt implements io.ReaderAt.
-func (p *padded) ReadAt(b []byte, at int64) (int, error) {
-	inside := int64(0)
-	if at < p.size {
-		inside = min(int64(len(b)), p.size-at)
-		n, err := p.from.ReadAt(b[:inside], at)
-		if int64(n) < inside {
-			return n, err
-		}
-	}
-	clear(b[inside:])
-	return len(b), nil
+// keyOf is the disk that a VM holds; false if the mark is of no image.
+func keyOf(m virtualdisk.Mark) (image.Key, bool) {
+	key := image.Key{Digest: m.Subject, Size: m.Size}
+	return key, key.Validate() == nil
 }
 
 // discard deletes an upload. Its record goes first, and without that it is never

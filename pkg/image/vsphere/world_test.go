@@ -25,8 +25,10 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/imagetest"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/inventory"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/virtualdisk"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
@@ -98,8 +100,10 @@ func (w *world) session(options vcenter.Options) *vcenter.Client {
 type seam struct {
 	w     *world
 	files *datastore.Files
-	inv   inventory
-	imp   imports
+	inv   vms
+	// disks makes those of files without a step, flat with a step for each file.
+	disks disks
+	flat  disks
 	fault imagetest.Fault
 	// before, if set, is called before each step.
 	before func(what string)
@@ -116,8 +120,9 @@ func newSeam(w *world, s *Store, fault imagetest.Fault) *seam {
 	if !ok {
 		w.Fatalf("files are %T", s.files)
 	}
-	m := &seam{w: w, files: files, inv: s.inventory, imp: s.imports, fault: fault}
-	s.files, s.inventory, s.imports = m, m, m
+	m := &seam{w: w, files: files, inv: s.inventory, disks: s.disks, fault: fault}
+	m.flat = virtualdisk.New(virtualdisk.Options{Client: w.client, Host: w.host, Files: m, Datastore: s.datastore, Kind: diskKind, Clock: w.clock})
+	s.files, s.inventory, s.disks = m, m, m
 	return m
 }
 
@@ -233,40 +238,52 @@ func (m *seam) DeleteDisk(ctx context.Context, p string) error {
 	return m.step("delete disk "+p, func() error { return m.files.DeleteDisk(ctx, p) })
 }
 
-func (m *seam) vms(ctx context.Context) (content []types.ObjectContent, err error) {
-	return content, m.step("look at VMs", func() error {
-		content, err = m.inv.vms(ctx)
+func (m *seam) CopyDisk(ctx context.Context, from, to string) error {
+	return m.step("copy disk "+from+" to "+to, func() error { return m.files.CopyDisk(ctx, from, to) })
+}
+
+func (m *seam) Upload(ctx context.Context, what string, to datastore.Address, r io.ReaderAt, size int64, progress func(int64)) error {
+	return m.step(what, func() error { return m.files.Upload(ctx, what, to, r, size, progress) })
+}
+
+func (m *seam) VMs(ctx context.Context, keys ...string) (all []inventory.VM, err error) {
+	return all, m.step("look at VMs", func() error {
+		all, err = m.inv.VMs(ctx, keys...)
 		m.w.mu.Lock()
 		defer m.w.mu.Unlock()
-		for i, c := range content {
-			if m.w.hidden[c.Obj] {
-				content[i].PropSet = slices.DeleteFunc(slices.Clone(c.PropSet), func(p types.DynamicProperty) bool { return p.Name != "name" })
+		for i, vm := range all {
+			if m.w.hidden[vm.Ref] {
+				all[i] = inventory.VM{Ref: vm.Ref, Name: vm.Name, Unproven: true}
 			}
 		}
 		return err
 	})
 }
 
-func (m *seam) now(context.Context) (now time.Time, err error) {
+func (m *seam) Now(context.Context) (now time.Time, err error) {
 	return now, m.step("ask for the time", func() error {
 		now = m.w.clock.Now().Add(m.skew)
 		return nil
 	})
 }
 
-func (m *seam) importDisk(ctx context.Context, key image.Key, upload string, c image.Content, to string, report image.Report) error {
-	return m.step("import "+to, func() error { return m.imp.importDisk(ctx, key, upload, c, to, report) })
+// Make is one step where disks are imported, and one for each file where they are uploaded.
+func (m *seam) Make(ctx context.Context, to string, c virtualdisk.Content, mark virtualdisk.Mark, progress func(done, total int64)) error {
+	if !Imports(m.w.plain.datastore) {
+		return m.flat.Make(ctx, to, c, mark, progress)
+	}
+	return m.step("import "+to, func() error { return m.disks.Make(ctx, to, c, mark, progress) })
 }
 
-func (m *seam) holders(ctx context.Context) (h []holder, err error) {
+func (m *seam) Holders(ctx context.Context) (h []virtualdisk.Holder, err error) {
 	return h, m.step("look for holders", func() error {
-		h, err = m.imp.holders(ctx)
+		h, err = m.disks.Holders(ctx)
 		return err
 	})
 }
 
-func (m *seam) destroyHolder(ctx context.Context, ref types.ManagedObjectReference, mark holderMark) error {
-	return m.step("destroy holder "+ref.Value, func() error { return m.imp.destroyHolder(ctx, ref, mark) })
+func (m *seam) DestroyHolder(ctx context.Context, ref types.ManagedObjectReference, mark virtualdisk.Mark) error {
+	return m.step("destroy holder "+ref.Value, func() error { return m.disks.DestroyHolder(ctx, ref, mark) })
 }
 
 // store makes a store of its own, with a fault.
@@ -507,4 +524,13 @@ func (w *world) Fill(full bool) {
 			w.Fatal(err)
 		}
 	}
+}
+
+// flat is the backing of a disk with what it is a child of.
+func flat(files ...string) *types.VirtualDiskFlatVer2BackingInfo {
+	b := &types.VirtualDiskFlatVer2BackingInfo{VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: files[0]}}
+	if len(files) > 1 {
+		b.Parent = flat(files[1:]...)
+	}
+	return b
 }

@@ -57,6 +57,13 @@ func (b *bench) volumes() {
 			[]string{"kubernetes.io/csi/csi.vsphere.vmware.com^file:a(b.c"}, []string{"kubernetes.io/csi/csi.vsphere.vmware.com^file:a(bxc"}),
 		ginkgo.Entry("our own", csi(provider.VolumeDriver, "store/vol.1"),
 			[]string{"kubernetes.io/csi/" + provider.VolumeDriver + "^store/vol.1"}, []string{"kubernetes.io/csi/" + provider.VolumeDriver + "^store/vol+1"}),
+		ginkgo.Entry("our own, whose name is part of others", csi(provider.VolumeDriver, "logs-web.1_a"),
+			[]string{"kubernetes.io/csi/" + provider.VolumeDriver + "^logs-web.1_a"},
+			[]string{
+				"kubernetes.io/csi/" + provider.VolumeDriver + "^logs-webx1_a", "kubernetes.io/csi/" + provider.VolumeDriver + "^logs-web.1_a.b",
+				"kubernetes.io/csi/" + provider.VolumeDriver + "^my-logs-web.1_a", "kubernetes.io/csi/csi.vsphere.vmware.com^logs-web.1_a",
+				"kubernetes.io/csi/vchxproviderxmachinexsapcloudxio^logs-web.1_a",
+			}),
 	)
 	ginkgo.It("leaves out what is foreign or malformed, without an error", b.leavesOutVolumes)
 	ginkgo.It("keeps the order of those that it knows", b.keepsOrder)

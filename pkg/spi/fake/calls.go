@@ -100,11 +100,19 @@ func (f *Fake) CreateMachine(ctx context.Context, name string, spec *v1alpha1.Pr
 		return "", err
 	}
 	vm, err := f.find(ctx, m)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
+	}
+	if vm != nil && vm.Detached {
+		// A removal was cut off: finish it, then start afresh.
+		if err := f.remove(ctx, m, vm); err != nil {
+			return "", err
+		}
+		vm = nil
+	}
+	switch {
 	case vm == nil:
-		if err := f.create(ctx, m); err != nil {
+		if err := f.create(ctx, m, m.wants(spec)); err != nil {
 			return "", err
 		}
 	case vm.Mark != m.text:
@@ -113,8 +121,11 @@ func (f *Fake) CreateMachine(ctx context.Context, name string, spec *v1alpha1.Pr
 	return m.id.ProviderID(), nil
 }
 
-// create makes directory and VM; without the VM it takes the directory away again.
-func (f *Fake) create(ctx context.Context, m machine) error {
+// create makes volumes, directory and VM; without the VM it takes the directory away again.
+func (f *Fake) create(ctx context.Context, m machine, wants []want) error {
+	if err := f.ensureVolumes(ctx, m, wants); err != nil {
+		return err
+	}
 	err := f.step(ctx, StepCreateDirectory, func() error {
 		f.files[m.directory()] = true
 		return nil
@@ -123,10 +134,17 @@ func (f *Fake) create(ctx context.Context, m machine) error {
 		return err
 	}
 	err = f.step(ctx, StepCreateVM, func() error {
-		f.vms = append(f.vms, &VM{
+		vm := &VM{
 			Name: m.mark.Machine, BIOSUUID: m.id.BIOSUUID, ContainerID: m.id.ContainerID,
-			Mark: m.text, Directory: m.directory(),
-		})
+			Mark: m.text, Directory: m.directory(), DeleteVolumes: goWith(wants),
+		}
+		for _, w := range wants {
+			if _, ok := f.volumes[w.name]; !ok {
+				return errdefs.New(errdefs.Aborted, "%s: volume %s vanished meanwhile", w.field, w.name)
+			}
+			vm.Volumes = append(vm.Volumes, w.name)
+		}
+		f.vms = append(f.vms, vm)
 		return nil
 	})
 	if err == nil {
@@ -152,6 +170,9 @@ func (f *Fake) InitializeMachine(ctx context.Context, name, providerID string, s
 	if err != nil {
 		return "", nil, err
 	}
+	if vm.Detached {
+		return "", nil, errdefs.New(errdefs.FailedPrecondition, "VM %s has no disk: its removal was cut off; delete the Machine", vm.Name)
+	}
 	if !vm.Running {
 		if err := f.powerOn(ctx, vm); err != nil {
 			return "", nil, err
@@ -166,6 +187,11 @@ func (f *Fake) InitializeMachine(ctx context.Context, name, providerID string, s
 
 func (f *Fake) powerOn(ctx context.Context, vm *VM) error {
 	return f.step(ctx, StepPowerOn, func() error {
+		for _, name := range vm.Volumes {
+			if holder := f.holder(name, vm.BIOSUUID, true); holder != nil {
+				return errdefs.New(errdefs.FailedPrecondition, "power on VM %s: volume %s is held by VM %s", vm.Name, name, holder.Name)
+			}
+		}
 		vm.GuestError, vm.Address = f.guest.StartError, ""
 		vm.Running = vm.GuestError == ""
 		vm.Started = vm.Running && !f.guest.StartHangs
@@ -235,28 +261,47 @@ func (f *Fake) DeleteMachine(ctx context.Context, name, providerID string, spec 
 	if err != nil {
 		return "", err
 	}
-	found := ""
-	if vm != nil {
-		found = m.id.ProviderID()
-		if err := f.stop(ctx, vm, spec); err != nil {
+	if vm == nil {
+		if err := f.removeVolumes(ctx, m, goWith(m.wants(spec))); err != nil {
 			return "", err
 		}
-		err := f.step(ctx, StepDestroy, func() error {
-			f.vms = slices.DeleteFunc(f.vms, func(other *VM) bool { return other == vm })
-			return nil
-		})
-		if err != nil {
-			return "", err
+		return "", f.cleanUp(ctx, m)
+	}
+	if err := f.stop(ctx, vm, spec); err != nil {
+		return "", err
+	}
+	if err := f.remove(ctx, m, vm); err != nil {
+		return "", err
+	}
+	return m.id.ProviderID(), nil
+}
+
+// remove takes away a VM that is off, with the volumes that go with it.
+func (f *Fake) remove(ctx context.Context, m machine, vm *VM) error {
+	if len(vm.DeleteVolumes) > 0 {
+		if err := f.detach(ctx, vm); err != nil {
+			return err
+		}
+		if err := f.removeVolumes(ctx, m, vm.DeleteVolumes); err != nil {
+			return err
 		}
 	}
-	err = f.step(ctx, StepCleanup, func() error {
-		delete(f.files, m.directory())
+	err := f.step(ctx, StepDestroy, func() error {
+		f.vms = slices.DeleteFunc(f.vms, func(other *VM) bool { return other == vm })
 		return nil
 	})
 	if err != nil {
-		return "", err
+		return err
 	}
-	return found, nil
+	return f.cleanUp(ctx, m)
+}
+
+// cleanUp takes the machine's directory away.
+func (f *Fake) cleanUp(ctx context.Context, m machine) error {
+	return f.step(ctx, StepCleanup, func() error {
+		delete(f.files, m.directory())
+		return nil
+	})
 }
 
 // ShutDownMachine implements spi.PluginSPI.

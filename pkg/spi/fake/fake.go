@@ -28,12 +28,16 @@ const (
 const (
 	StepLogin           = "login"
 	StepFind            = "find"
+	StepVolume          = "volume" // once for each
+	StepVolumeUsers     = "volume.users"
 	StepCreateDirectory = "create.directory"
 	StepCreateVM        = "create.vm"
 	StepPowerOn         = "poweron"
 	StepWaitStarted     = "waitstarted"
 	StepStop            = "stop"
 	StepPowerOff        = "poweroff"
+	StepDetach          = "detach"        // only of machines with volumes that go with them
+	StepRemoveVolume    = "volume.remove" // once for each
 	StepDestroy         = "destroy"
 	StepCleanup         = "cleanup"
 	StepList            = "list"
@@ -75,6 +79,11 @@ type VM struct {
 	GuestError string
 	// Address is the guest's address; empty until it has one.
 	Address string
+	// Volumes are the names of those that the VM has, DeleteVolumes of those that go
+	// with it.
+	Volumes, DeleteVolumes []string
+	// Detached: the VM has no disks any more, since its removal was begun.
+	Detached bool
 }
 
 // Fake is a backend in memory. All methods may be called at the same time.
@@ -85,6 +94,7 @@ type Fake struct {
 	mu        sync.Mutex
 	vms       []*VM
 	files     map[string]bool
+	volumes   map[string]Volume
 	guest     Guest
 	intercept Interceptor
 	addresses int
@@ -97,7 +107,7 @@ func New() *Fake { return NewWithClock(clock.RealClock{}) }
 
 // NewWithClock returns a Fake that waits by c.
 func NewWithClock(c clock.Clock) *Fake {
-	return &Fake{clock: c, files: map[string]bool{}, locks: locks{held: map[string]*lock{}}}
+	return &Fake{clock: c, files: map[string]bool{}, volumes: map[string]Volume{}, locks: locks{held: map[string]*lock{}}}
 }
 
 // SetGuest says how machines behave that are started or stopped from now on.
@@ -128,7 +138,9 @@ func (f *Fake) VMs() []VM {
 	defer f.mu.Unlock()
 	var vms []VM
 	for _, vm := range f.vms {
-		vms = append(vms, *vm)
+		c := *vm
+		c.Volumes, c.DeleteVolumes = slices.Clone(vm.Volumes), slices.Clone(vm.DeleteVolumes)
+		vms = append(vms, c)
 	}
 	return vms
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/fake"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/spitest"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/world"
@@ -24,6 +25,11 @@ func TestConformance(t *testing.T) {
 func TestConformanceUnderFaults(t *testing.T) {
 	t.Parallel()
 	spitest.RunFaults(t, newHarness)
+}
+
+func TestConformanceWithVolumesUnderFaults(t *testing.T) {
+	t.Parallel()
+	spitest.RunVolumeFaults(t, newHarness)
 }
 
 func newHarness(t *testing.T) spitest.Harness { return world.NewFake(t) }
@@ -58,6 +64,29 @@ func TestTheInterceptorSeesTheStepsOfACreateInOrder(t *testing.T) {
 	want := []string{fake.StepLogin, fake.StepFind, fake.StepCreateDirectory, fake.StepCreateVM}
 	if !slices.Equal(steps, want) {
 		t.Errorf("steps %v, want %v", steps, want)
+	}
+	steps = nil
+	spec := h.Spec()
+	spec.Volumes = []v1alpha1.Volume{{Name: "data", MountPath: "/data"}, {MountPath: "/cache"}}
+	if _, err := h.CreateMachine(t.Context(), "with-volumes", spec, h.Secret()); err != nil {
+		t.Fatal(err)
+	}
+	want = []string{fake.StepLogin, fake.StepFind, fake.StepVolume, fake.StepVolume, fake.StepVolumeUsers, fake.StepCreateDirectory, fake.StepCreateVM}
+	if !slices.Equal(steps, want) {
+		t.Errorf("steps with volumes %v, want %v", steps, want)
+	}
+}
+
+func TestChangingWhatVolumesReturnsChangesNoVolume(t *testing.T) {
+	t.Parallel()
+	h := world.NewFake(t)
+	labels := map[string]string{"key": "value"}
+	h.PutVolume("v", fake.Volume{Labels: labels, Content: "content"})
+	labels["key"] = "changed"
+	h.Fake.Volumes()["v"].Labels["key"] = "changed"
+	delete(h.Fake.Volumes(), "v")
+	if got := h.Fake.Volumes()["v"]; got.Labels["key"] != "value" || got.Content != "content" {
+		t.Errorf("volume = %v", got)
 	}
 }
 

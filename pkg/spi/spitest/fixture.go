@@ -31,6 +31,10 @@ func plantedSecrets() []string { return []string{plantedUserData, plantedToken, 
 type fixture struct {
 	*testing.T
 	h Harness
+	// volumes are those of the spec.
+	volumes []v1alpha1.Volume
+	// afterStep looks at the world after each step of a walk.
+	afterStep func(step int)
 }
 
 func newFixture(t *testing.T, h Harness) *fixture {
@@ -41,10 +45,12 @@ func newFixture(t *testing.T, h Harness) *fixture {
 func (f *fixture) spi() guard { return guard{t: f.T, inner: f.h.SPI()} }
 
 // spec returns the world's spec, with a time for the start after which a test
-// that waits in vain has waited long enough.
+// that waits in vain has waited long enough, and with the test's volumes.
 func (f *fixture) spec() *v1alpha1.ProviderSpec {
 	spec := f.h.Spec()
 	spec.StartTimeoutSeconds = ptr.To[int64](60)
+	spec.Volumes = slices.Clone(f.volumes)
+	v1alpha1.SetDefaults(spec)
 	return spec
 }
 

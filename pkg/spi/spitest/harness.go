@@ -24,7 +24,7 @@ type Harness interface {
 	// a new one every time is right, too.
 	SPI() spi.PluginSPI
 	// Spec returns a new, defaulted and valid ProviderSpec of the world's VCH.
-	// The suite changes tags, cpus, startTimeoutSeconds and stopGracePeriodSeconds in it.
+	// The suite changes tags, cpus, volumes, startTimeoutSeconds and stopGracePeriodSeconds in it.
 	Spec() *v1alpha1.ProviderSpec
 	// Secret returns a new Secret with credentials that the world accepts. It
 	// must refuse any other vspherePassword.
@@ -44,9 +44,10 @@ type World interface {
 	// Spec, in the order of their names; a VM twice there is there twice.
 	Machines() []Machine
 	// Leftovers returns how the files of the world differ from those at its
-	// beginning, foreigners' files excepted: one line for each file or directory
+	// beginning, foreigners' files and those of Volumes excepted: one line for each file or directory
 	// that is there without being there at the beginning and without belonging
-	// to one of Machines, and one for each that has been lost.
+	// to one of Machines, and one for each that has been lost. What a volume store knows as
+	// its own leftover is none once a fault has struck.
 	Leftovers() []string
 	// Plant puts a foreigner into the world, made for the machine name, and
 	// returns the provider id that its VCH and container id would give; empty if
@@ -56,6 +57,28 @@ type World interface {
 	// devices, place) by a name; the appliance is one of them. Equal maps mean
 	// that nobody touched a foreigner.
 	Foreigners() map[string]string
+	// Volumes returns the volumes of all stores of the VCH by name, whoever made
+	// them, but for those that were there at the world's beginning.
+	Volumes() map[string]Volume
+	// PlantVolume makes a volume past the calls of the SPI. It is in the default
+	// store, whose volumes one VM at a time can have.
+	PlantVolume(name string, v Volume)
+	// WriteVolume puts content on a volume that is there, as a guest would: at most MaxContent bytes.
+	WriteVolume(name, content string)
+}
+
+// MaxContent is how many bytes the suite writes to a volume.
+const MaxContent = 256
+
+// Volume is one volume.
+type Volume struct {
+	// Labels say whose it is, see pkg/volume; LabelCreated is left out.
+	Labels map[string]string
+	// Content is what WriteVolume put on it.
+	Content string
+	// Holders are the names of the Machines that have it, sorted; "?" is any other VM.
+	// It has no meaning in PlantVolume.
+	Holders []string
 }
 
 // Machine is a VM of ours.

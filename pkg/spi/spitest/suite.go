@@ -5,21 +5,28 @@ package spitest
 
 import "testing"
 
-// Run runs the suite but for RunFaults. newHarness makes one world for each
+// Run runs the suite but for RunFaults and RunVolumeFaults. newHarness makes one world for each
 // test; it may use t.Cleanup to end it. The tests run in parallel.
 func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 	t.Helper()
-	for _, group := range []map[string]func(*fixture){life(), bounds(), foreign(), parallel()} {
+	for _, group := range []map[string]func(*fixture){life(), bounds(), foreign(), parallel(), volumes()} {
 		runGroup(t, group, newHarness)
 	}
 }
 
 // RunFaults lets each step of each operation go wrong in each way, once. With a
 // real backend that is thousands of operations; so it stands by itself. An
-// implementation conforms if it passes Run and RunFaults.
+// implementation conforms if it passes Run, RunFaults and RunVolumeFaults.
 func RunFaults(t *testing.T, newHarness func(t *testing.T) Harness) {
 	t.Helper()
 	runGroup(t, walks(), newHarness)
+}
+
+// RunVolumeFaults is RunFaults with machines that have volumes, and with fewer faults:
+// only those calls that touch volumes are struck. The smallest world will do.
+func RunVolumeFaults(t *testing.T, newHarness func(t *testing.T) Harness) {
+	t.Helper()
+	runGroup(t, volumeWalks(), newHarness)
 }
 
 func runGroup(t *testing.T, group map[string]func(*fixture), newHarness func(t *testing.T) Harness) {

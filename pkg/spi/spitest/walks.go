@@ -111,4 +111,7 @@ func (f *fixture) finish(opName, name string, err error, thenDelete bool, step i
 		f.Fatalf("delete after %s was struck at step %d: %v", opName, step, err)
 	}
 	f.wantAbsent(name)
+	if f.afterStep != nil {
+		f.afterStep(step)
+	}
 }

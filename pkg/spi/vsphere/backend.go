@@ -22,6 +22,8 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume/locations"
 )
 
 // Limits are the longest times that calls may take: MCM sets none.
@@ -51,6 +53,9 @@ type Options struct {
 	// ImageStore returns where the image disks of a VCH are. It is asked for each
 	// machine and sends nothing. Default: image/vsphere.
 	ImageStore func(*vcenter.Client, *vch.Config) image.Store
+	// Volumes returns the volume stores of a VCH. It is asked for each machine that has
+	// volumes, and sends nothing. Default: locations.Open.
+	Volumes func(*vcenter.Client, *vch.Config) *volume.Set
 }
 
 // Backend implements spi.PluginSPI. Safe for concurrent use.
@@ -62,6 +67,7 @@ type Backend struct {
 	hostKey func() ([]byte, error)
 	images  *pull.Puller
 	stores  func(*vcenter.Client, *vch.Config) image.Store
+	volumes func(*vcenter.Client, *vch.Config) *volume.Set
 	locks   *locks
 }
 
@@ -89,7 +95,13 @@ func New(o Options) *Backend {
 			return imagevsphere.New(imagevsphere.Options{Client: client, Host: host})
 		}
 	}
-	return &Backend{pool: o.Pool, clock: o.Clock, vchs: vch.NewCache(o.Clock, o.VCHCacheTTL), limits: o.Limits, hostKey: o.HostKey, images: o.Images, stores: o.ImageStore, locks: newLocks()}
+	if o.Volumes == nil {
+		o.Volumes = locations.Open
+	}
+	return &Backend{
+		pool: o.Pool, clock: o.Clock, vchs: vch.NewCache(o.Clock, o.VCHCacheTTL), limits: o.Limits, hostKey: o.HostKey,
+		images: o.Images, stores: o.ImageStore, volumes: o.Volumes, locks: newLocks(),
+	}
 }
 
 // call is one SPI call for one machine.

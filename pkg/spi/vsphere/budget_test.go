@@ -5,10 +5,14 @@ package vsphere_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/spitest"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
@@ -18,6 +22,15 @@ const (
 	budgetStatus = 3
 	budgetList   = 4
 	budgetDelete = 24
+)
+
+// What one volume that is there and one that is made and goes with the machine may cost more,
+// see volumeCost.
+const (
+	budgetVolumesCreate      = 40
+	budgetVolumesDelete      = 30
+	budgetVolumesCreateFiles = 10
+	budgetVolumesDeleteFiles = 4
 )
 
 // cost is what one machine's life costs.
@@ -122,5 +135,61 @@ func TestAStatusReadsNoMoreBytesInALargeInventory(t *testing.T) {
 	t.Logf("%d bytes, %d with 5,000 other VMs", small, large)
 	if large > small+small/10 {
 		t.Errorf("status and list read %d bytes, but %d with 5,000 other VMs", small, large)
+	}
+}
+
+// volumeCost is what a machine with one volume that is there and one that goes with it costs more
+// than one without, in SOAP calls without polls and in requests for files.
+type volumeCost struct{ create, initialize, remove, createFiles, removeFiles int }
+
+func (w site) measureVolumes() volumeCost {
+	w.Helper()
+	s := w.Backend(vcenter.Options{})
+	w.PlantVolume("data", spitest.Volume{})
+	spec := w.with(mounted("data", "/data"), mounted("", "/cache"))
+	count := func(call func() error) (total, files int) {
+		w.Helper()
+		w.Sim.ResetCounters()
+		if err := call(); err != nil {
+			w.Fatal(err)
+		}
+		for what, n := range w.Sim.Calls() {
+			switch {
+			case strings.Contains(what, " /"):
+				files += n
+			case what != "WaitForUpdatesEx": // a task takes one poll or two
+				total += n
+			}
+		}
+		w.Logf("%d calls, %d requests for files: %v", total, files, w.Sim.Calls())
+		return total, files
+	}
+	var c volumeCost
+	for _, spec := range []*v1alpha1.ProviderSpec{w.Spec(), w.Spec(), spec} { // the first one logs in
+		without := c
+		c.create, c.createFiles = count(func() error { _, err := s.CreateMachine(w.Context(), "m", spec, w.Secret()); return err })
+		c.initialize, _ = count(func() error { _, _, err := s.InitializeMachine(w.Context(), "m", "", spec, w.Secret()); return err })
+		c.remove, c.removeFiles = count(func() error { _, err := s.DeleteMachine(w.Context(), "m", "", spec, w.Secret()); return err })
+		if len(spec.Volumes) > 0 {
+			c.create, c.initialize, c.remove = c.create-without.create, c.initialize-without.initialize, c.remove-without.remove
+			c.createFiles, c.removeFiles = c.createFiles-without.createFiles, c.removeFiles-without.removeFiles
+		}
+	}
+	return c
+}
+
+func TestVolumesStayWithinTheBudgetAndDoNotGrowWithTheInventory(t *testing.T) {
+	t.Parallel()
+	small := newSite(t, vchsim.Options{NoForeign: true}).measureVolumes()
+	large := newSite(t, vchsim.Options{OtherVMs: 2000}).measureVolumes()
+	t.Logf("%+v, with 2,000 other VMs %+v", small, large)
+	most := volumeCost{create: budgetVolumesCreate, remove: budgetVolumesDelete, createFiles: budgetVolumesCreateFiles, removeFiles: budgetVolumesDeleteFiles}
+	for what, c := range map[string]volumeCost{"the small world": small, "the large world": large} {
+		if c.create > most.create || c.initialize > most.initialize || c.remove > most.remove || c.createFiles > most.createFiles || c.removeFiles > most.removeFiles {
+			t.Errorf("in %s two volumes cost %+v more, the budget is %+v", what, c, most)
+		}
+	}
+	if small != large {
+		t.Errorf("two volumes cost %+v more, but with 2,000 other VMs %+v", small, large)
 	}
 }

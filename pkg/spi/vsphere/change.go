@@ -14,8 +14,10 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 )
 
 // CreateMachine implements spi.PluginSPI.
@@ -59,22 +61,48 @@ func (b *Backend) create(ctx context.Context, c *call) (*containervm.VM, error) 
 	if err != nil {
 		return nil, err
 	}
-	vm, err := b.createFrom(ctx, c, disk)
-	if disk != nil && vcenter.IsFileNotFound(err) {
+	var set *volume.Set
+	wants := c.wants()
+	if len(wants) > 0 {
+		set = b.volumes(c.client, c.host)
+		if err := b.ensureVolumes(ctx, c, set, wants); err != nil {
+			return nil, err
+		}
+		if own, err := b.held(ctx, c, set, wants); own != nil || err != nil {
+			return own, err
+		}
+	}
+	vm, err := b.createFrom(ctx, c, disk, set, wants)
+	if !vcenter.IsFileNotFound(err) {
+		return vm, err
+	}
+	if gone := volumeVanished(ctx, set, wants, err); gone != nil {
+		return nil, gone
+	}
+	if disk != nil {
 		err = b.vanished(ctx, c, disk, err)
 	}
 	return vm, err
 }
 
-func (b *Backend) createFrom(ctx context.Context, c *call, disk *image.Disk) (*containervm.VM, error) {
+// plan puts together what the new VM is.
+func (b *Backend) plan(c *call, disk *image.Disk, set *volume.Set, wants []*wanted) (*types.VirtualMachineConfigSpec, error) {
+	joined, err := joints(set, wants)
+	if err != nil {
+		return nil, err
+	}
 	key, err := b.hostKey()
 	if err != nil {
 		return nil, err
 	}
-	plan, err := containervm.Plan(containervm.Request{
+	return containervm.Plan(containervm.Request{
 		Machine: c.mark.Machine, Identity: c.id, Spec: c.spec, Secret: c.secret, VCH: c.host,
-		Image: disk, HostKey: key, Now: b.clock.Now(), ProviderVersion: providerVersion(),
+		Image: disk, Volumes: joined, DeleteVolumes: goWith(wants), HostKey: key, Now: b.clock.Now(), ProviderVersion: providerVersion(),
 	})
+}
+
+func (b *Backend) createFrom(ctx context.Context, c *call, disk *image.Disk, set *volume.Set, wants []*wanted) (*containervm.VM, error) {
+	plan, err := b.plan(c, disk, set, wants)
 	if err != nil {
 		return nil, err
 	}
@@ -146,6 +174,9 @@ func (b *Backend) start(ctx context.Context, c *call, vm *containervm.VM) (*cont
 			err = errors.Join(err, c.Abandon(ctx, vm))
 			return nil, errdefs.Wrap(errdefs.DeadlineExceeded, err, "machine %s did not start within startTimeoutSeconds (%s)", c.mark.Machine, startTimeout(c.spec))
 		}
+		if vcenter.IsFileLocked(err) {
+			return nil, b.locked(ctx, c, vm, err)
+		}
 		return nil, err
 	}
 	klog.FromContext(ctx).Info("started container VM", "machine", c.mark.Machine, "vm", vm.Name, "providerID", c.id.ProviderID())
@@ -160,6 +191,9 @@ func (b *Backend) DeleteMachine(ctx context.Context, machineName, providerID str
 			return err
 		}
 		if vm == nil {
+			if err := b.removeVolumes(ctx, c, goWith(c.wants())); err != nil {
+				return errdefs.Wrap(errdefs.KindOf(err), err, "machine %s has no VM, but a creation that was cut off may have left volumes; to give them up, take them out of the machine class", machineName)
+			}
 			dir, known := containervm.Directory(c.spec, c.host, c.id)
 			if !known {
 				return nil
@@ -187,6 +221,16 @@ func (b *Backend) remove(ctx context.Context, c *call, vm *containervm.VM) error
 			return err
 		}
 		vm = fresh
+	}
+	if names := vm.DeleteVolumes(); len(names) > 0 {
+		detached, err := c.Detach(ctx, vm, c.shared()...)
+		if err != nil {
+			return err
+		}
+		if err := b.removeVolumes(ctx, c, names, vm.Ref.Value); err != nil {
+			return errdefs.Wrap(errdefs.KindOf(err), err, "VM %q (%s) stays, since nobody else knows of the volumes that go with it; to give them up, empty its key %s (govc vm.change -e)", vm.Name, vm.Ref.Value, guestinfo.AnnotationKey(deleteVolumes))
+		}
+		vm = detached
 	}
 	return c.Remove(ctx, vm, c.shared()...)
 }

@@ -24,6 +24,14 @@ func TestConformanceUnderFaults(t *testing.T) {
 	spitest.RunFaults(t, func(t *testing.T) spitest.Harness { return world.New(t, vchsim.Options{}) })
 }
 
+// The smallest world: each step is a walk's, and there are many.
+func TestConformanceWithVolumesUnderFaults(t *testing.T) {
+	t.Parallel()
+	spitest.RunVolumeFaults(t, func(t *testing.T) spitest.Harness {
+		return world.New(t, vchsim.Options{NoForeign: true, DockerContainers: -1})
+	})
+}
+
 // What goes on at the same time is the same with an image, so this one is without
 // the race detector too.
 func TestConformanceWithAnImageUnderFaults(t *testing.T) {

@@ -1,0 +1,37 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vmdk
+
+import (
+	"testing"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume/volumetest"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
+)
+
+func onVMFS(t *testing.T) volumetest.Harness {
+	t.Helper()
+	return newWorld(t, vchsim.FastStore, vchsim.Options{})
+}
+
+func onVSAN(t *testing.T) volumetest.Harness {
+	t.Helper()
+	return newWorld(t, vchsim.FastStore, vchsim.Options{VSAN: true})
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	volumetest.Run(t, onVMFS)
+}
+
+func TestConformanceUnderFaults(t *testing.T) {
+	t.Parallel()
+	volumetest.RunFaults(t, onVMFS)
+}
+
+func TestConformanceOnVSANUnderFaults(t *testing.T) {
+	t.Parallel()
+	volumetest.Run(t, onVSAN)
+	volumetest.RunFaults(t, onVSAN)
+}
