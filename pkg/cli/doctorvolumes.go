@@ -76,8 +76,8 @@ func (d *doctor) checkVolumeStore(ctx context.Context, host *vch.Config, set *vo
 		}
 	}
 	if len(damaged) > 0 {
-		d.fail(check, errdefs.New(errdefs.FailedPrecondition, "%s: %s of %d damaged: %s; a VCH that restarts may not see any volume of this store until that is mended or removed: docs/volumes.md says how",
-			store, countText(len(damaged), "volume", "volumes"), len(volumes), someText(damaged)))
+		d.fail(check, errdefs.New(errdefs.FailedPrecondition, "%s: %d of %s damaged, which can hide all of them from docker: %s; docs/volumes.md says what to do",
+			store, len(damaged), countText(len(volumes), "volume is", "volumes are"), someText(damaged)))
 	} else {
 		d.ok(check, "%s: %s%s", store, countText(len(volumes), "volume", "volumes"), room)
 	}

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -77,34 +79,34 @@ func addStore(cmd *cobra.Command, store *string, usage string) {
 // two stores may have a volume of the same name. Volumes whose users cannot be told
 // say so, and the error has it, too.
 func fillUsers(ctx context.Context, set *volume.Set, volumes []volumeInfo) error {
-	of := map[string][]string{}
-	var labels []string
+	of := map[string][]*volumeInfo{} // by store
 	for i := range volumes {
 		v := &volumes[i]
-		if of[v.Store] == nil {
-			labels = append(labels, v.Store)
+		// Something damaged may have a name that no volume can have.
+		if err := volume.ValidateName(v.Name); err != nil {
+			v.UsersError = err.Error()
+			continue
 		}
-		of[v.Store] = append(of[v.Store], v.Name)
+		of[v.Store] = append(of[v.Store], v)
 	}
 	var errs []error
-	for _, label := range labels {
+	for _, label := range slices.Sorted(maps.Keys(of)) {
+		names := make([]string, 0, len(of[label]))
+		for _, v := range of[label] {
+			names = append(names, v.Name)
+		}
 		var users map[string][]volume.User
 		store, err := set.Store(label)
 		if err == nil {
-			users, err = store.Users(ctx, of[label]...)
+			users, err = store.Users(ctx, names...)
 		}
 		if err != nil {
 			err = errdefs.Wrap(errdefs.KindOf(err), err, "who has the volumes of store %s cannot be told", label)
 			errs = append(errs, err)
 		}
-		for i := range volumes {
-			v := &volumes[i]
-			switch {
-			case v.Store != label:
-			case err != nil:
+		for _, v := range of[label] {
+			if v.Users = append(v.Users, users[v.Name]...); err != nil {
 				v.UsersError = err.Error()
-			default:
-				v.Users = append(v.Users, users[v.Name]...)
 			}
 		}
 	}

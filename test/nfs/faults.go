@@ -124,8 +124,10 @@ func On(a Action, procedures ...string) Fault {
 	}
 }
 
-// Full is an export without room, ReadOnly one that cannot be written.
-func Full() Fault     { return On(Answer(NOSPC), "WRITE", "CREATE", "MKDIR", "SYMLINK") }
+// Full is an export without room.
+func Full() Fault { return On(Answer(NOSPC), "WRITE", "CREATE", "MKDIR", "SYMLINK") }
+
+// ReadOnly is an export that cannot be written.
 func ReadOnly() Fault { return On(Answer(ROFS), writing()...) }
 
 func writing() []string {

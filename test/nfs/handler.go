@@ -5,7 +5,7 @@ package nfs
 
 import (
 	"context"
-	"crypto/sha256"
+	"crypto/rand"
 	"math"
 	"net"
 	"path"
@@ -14,14 +14,39 @@ import (
 
 	"github.com/go-git/go-billy/v5"
 	"github.com/willscott/go-nfs"
+	"github.com/willscott/go-nfs/file"
 )
 
-// handler tells go-nfs of the tree. A handle is made of a path, so that those of what
-// was moved or deleted are stale. One call at a time uses it.
+// handler tells go-nfs of the tree. A handle is of a file at a path, so that those of what
+// was moved or deleted are stale, and what comes to its place has another one. One call
+// at a time uses it.
 type handler struct {
-	tree   *tree
-	export string
-	paths  map[string]string
+	tree    *tree
+	export  string
+	files   map[string]known
+	handles map[known]string
+}
+
+// known is a file that has a handle.
+type known struct {
+	path string
+	id   uint64
+}
+
+func newHandler(t *tree, export string) *handler {
+	return &handler{tree: t, export: export, files: map[string]known{}, handles: map[known]string{}}
+}
+
+// at is what is at a path now.
+func (h *handler) at(name string) (known, bool) {
+	info, err := h.tree.root.Lstat(clean(name))
+	if err != nil {
+		return known{path: name}, false
+	}
+	if own := file.GetInfo(info); own != nil {
+		return known{path: name, id: own.Fileid}, true
+	}
+	return known{path: name}, true
 }
 
 func (h *handler) Mount(_ context.Context, _ net.Conn, request nfs.MountRequest) (nfs.MountStatus, billy.Filesystem, []nfs.AuthFlavor) {
@@ -36,30 +61,28 @@ func (h *handler) Change(billy.Filesystem) billy.Change { return h.tree }
 func (h *handler) FSStat(context.Context, billy.Filesystem, *nfs.FSStat) error { return nil }
 
 func (h *handler) ToHandle(_ billy.Filesystem, elements []string) []byte {
-	name := path.Join(elements...)
-	sum := sha256.Sum256([]byte(name))
-	h.paths[string(sum[:])] = name
-	return sum[:]
+	what, _ := h.at(path.Join(elements...))
+	if _, ok := h.handles[what]; !ok {
+		handle := rand.Text()
+		h.handles[what], h.files[handle] = handle, what
+	}
+	return []byte(h.handles[what])
 }
 
 func (h *handler) FromHandle(handle []byte) (billy.Filesystem, []string, error) {
-	name, ok := h.paths[string(handle)]
-	if ok {
-		if _, err := h.tree.root.Lstat(clean(name)); err != nil {
-			ok = false
-		}
-	}
-	switch {
-	case !ok:
+	meant, ok := h.files[string(handle)]
+	if now, there := h.at(meant.path); !ok || !there || now != meant {
 		return nil, nil, &nfs.NFSStatusError{NFSStatus: nfs.NFSStatusStale}
-	case name == "":
+	}
+	if meant.path == "" {
 		return h.tree, []string{}, nil
 	}
-	return h.tree, strings.Split(name, "/"), nil
+	return h.tree, strings.Split(meant.path, "/"), nil
 }
 
 func (h *handler) InvalidateHandle(_ billy.Filesystem, handle []byte) error {
-	delete(h.paths, string(handle))
+	delete(h.handles, h.files[string(handle)])
+	delete(h.files, string(handle))
 	return nil
 }
 
@@ -67,6 +90,6 @@ func (h *handler) HandleLimit() int { return math.MaxInt32 }
 
 // quietly has go-nfs say nothing of calls that fail, as it does on standard error; it
 // has one logger for all servers.
-var quietly sync.Once //nolint:gochecknoglobals // so has go-nfs
+var quietly sync.Once
 
 func quiet() { quietly.Do(func() { nfs.Log.SetLevel(nfs.FatalLevel) }) }

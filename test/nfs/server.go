@@ -72,7 +72,7 @@ func Serve(o Options) (*Server, error) {
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	inner := &nfs.Server{Handler: &handler{tree: s.tree, export: o.Export, paths: map[string]string{}}}
+	inner := &nfs.Server{Handler: newHandler(s.tree, o.Export)}
 	s.running.Go(func() { _ = inner.Serve(s.inner) }) // it ends with an error, when it is told to
 	s.running.Go(s.accept)
 	return s, nil

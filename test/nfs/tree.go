@@ -47,7 +47,7 @@ func (t *tree) cause() Status {
 		return 0
 	}
 	// The numbers of NFS are those of an old Unix, which most are today.
-	switch errno { //nolint:exhaustive // the others are the same, or nothing better
+	switch errno {
 	case syscall.ENOTEMPTY:
 		return NOTEMPTY
 	case syscall.EDQUOT:
@@ -56,7 +56,7 @@ func (t *tree) cause() Status {
 		return NAMETOOLONG
 	case syscall.EPERM, syscall.ENOENT, syscall.EACCES, syscall.EEXIST, syscall.EXDEV, syscall.ENOTDIR, syscall.EISDIR,
 		syscall.EINVAL, syscall.EFBIG, syscall.ENOSPC, syscall.EROFS:
-		return Status(errno) //nolint:gosec // small
+		return Status(errno)
 	default:
 		return 0
 	}
@@ -87,7 +87,7 @@ func (t *tree) OpenFile(name string, flag int, mode os.FileMode) (billy.File, er
 	if err != nil {
 		return nil, t.keep(err)
 	}
-	return &file{File: f, name: name}, nil
+	return &openFile{File: f, name: name}, nil
 }
 
 func (t *tree) Stat(name string) (os.FileInfo, error) { return t.info(t.root.Stat(clean(name))) }
@@ -154,12 +154,12 @@ func (t *tree) Chtimes(name string, atime, mtime time.Time) error {
 	return t.keep(t.root.Chtimes(clean(name), atime, mtime))
 }
 
-// file is an open file that has the name by which it was asked for.
-type file struct {
+// openFile is an open file that has the name by which it was asked for.
+type openFile struct {
 	*os.File
 	name string
 }
 
-func (f *file) Name() string  { return f.name }
-func (f *file) Lock() error   { return nil }
-func (f *file) Unlock() error { return nil }
+func (f *openFile) Name() string  { return f.name }
+func (f *openFile) Lock() error   { return nil }
+func (f *openFile) Unlock() error { return nil }
