@@ -95,7 +95,7 @@ func annotationsOf(r Request) (map[string]string, error) {
 		if err != nil {
 			return nil, errdefs.Wrap(errdefs.Internal, err, "encode the volumes of machine %s", r.Machine)
 		}
-		out[deleteVolumesAnnotation] = string(names)
+		out[DeleteVolumesAnnotation] = string(names)
 	}
 	for k, v := range r.Spec.Tags {
 		if !strings.HasPrefix(k, identity.ClusterTagPrefix) && !strings.HasPrefix(k, identity.RoleTagPrefix) {

@@ -17,9 +17,9 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 )
 
-// deleteVolumesAnnotation keeps, as a JSON list, the names of the volumes that go when
+// DeleteVolumesAnnotation keeps, as a JSON list, the names of the volumes that go when
 // the machine goes. The guest cannot see it, and it does not depend on a class that may have changed since.
-const deleteVolumesAnnotation = "mcm-vch-delete-volumes"
+const DeleteVolumesAnnotation = "mcm-vch-delete-volumes"
 
 // VolumeName returns the name of a volume of the machine that has an identity.
 func VolumeName(v *v1alpha1.Volume, machine string, id identity.Identity) string {
@@ -103,7 +103,7 @@ func (vm *VM) Mounts() map[string]guestinfo.MountSpec {
 // cannot be read are none: a volume too many is no harm, one too few is.
 func (vm *VM) DeleteVolumes() []string {
 	var names []string
-	if err := json.Unmarshal([]byte(vm.Keys[guestinfo.AnnotationKey(deleteVolumesAnnotation)]), &names); err != nil {
+	if err := json.Unmarshal([]byte(vm.Keys[guestinfo.AnnotationKey(DeleteVolumesAnnotation)]), &names); err != nil {
 		return nil
 	}
 	return names
