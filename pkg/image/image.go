@@ -131,6 +131,11 @@ const (
 	Publishing  Stage = "publishing"  // it is being checked and shown
 )
 
+// Stages returns all of them, in the order in which they come.
+func Stages() []Stage {
+	return []Stage{Resolving, Queued, Waiting, Downloading, Unpacking, Converting, Compressing, Uploading, Publishing}
+}
+
 // Progress is how far the making of an image disk is.
 type Progress struct {
 	Stage Stage `json:"stage"`

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 )
@@ -55,5 +57,20 @@ func TestKeysAndProgressAreWrittenForPeople(t *testing.T) {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+func TestAllStagesAreInTheirOrder(t *testing.T) {
+	t.Parallel()
+	want := []image.Stage{
+		image.Resolving, image.Queued, image.Waiting, image.Downloading, image.Unpacking,
+		image.Converting, image.Compressing, image.Uploading, image.Publishing,
+	}
+	if diff := cmp.Diff(want, image.Stages()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	image.Stages()[0] = "changed"
+	if diff := cmp.Diff(want, image.Stages()); diff != "" {
+		t.Errorf("a caller can change them (-want +got):\n%s", diff)
 	}
 }

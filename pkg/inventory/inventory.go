@@ -54,10 +54,14 @@ type Options struct {
 }
 
 // Reader reads VMs. Safe for concurrent use.
-type Reader struct{ o Options }
+type Reader struct {
+	o Options
+	// page is how many VMs an answer has at most.
+	page int32
+}
 
 // New returns a Reader. Nothing is sent.
-func New(o Options) *Reader { return &Reader{o: o} }
+func New(o Options) *Reader { return &Reader{o: o, page: pageSize} }
 
 // Now is vCenter's clock, by which the times of files are judged.
 func (r *Reader) Now(ctx context.Context) (time.Time, error) {
@@ -93,7 +97,7 @@ func (r *Reader) VMs(ctx context.Context, keys ...string) ([]VM, error) {
 	for _, ds := range r.o.Datastores {
 		among = append(among, objectsOf(ds, "Datastore", "vm"))
 	}
-	content, err := r.retrieve(ctx, append(fileProperties(), properties(keys)...), pageSize, among)
+	content, err := r.retrieve(ctx, append(fileProperties(), properties(keys)...), r.page, among)
 	if err != nil {
 		return nil, vcenter.Convert(err, "read all VMs of %s", r.o.Datacenter.Value)
 	}

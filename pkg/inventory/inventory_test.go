@@ -275,8 +275,8 @@ func TestAVMIsFoundByItsDatastoreTooAndOnce(t *testing.T) {
 
 func TestManyVMsComeInPages(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.Options{NoForeign: true, OtherVMs: 2000})
-	all, err := w.reader.VMs(t.Context(), "guestinfo.owner")
+	w := newWorld(t, vchsim.Options{NoForeign: true, OtherVMs: 50})
+	all, err := w.reader.InPages(20).VMs(t.Context(), "guestinfo.owner")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,12 +289,16 @@ func TestManyVMsComeInPages(t *testing.T) {
 		}
 	}
 	w.calls("VMs", map[string]int{"CreateContainerView": 1, "RetrievePropertiesEx": 1, "ContinueRetrievePropertiesEx": 2, "DestroyView": 1})
+	if whole, err := w.reader.VMs(t.Context()); err != nil || len(whole) != len(all) {
+		t.Errorf("%d VMs in one page, %v", len(whole), err)
+	}
+	w.calls("VMs in one page", map[string]int{"CreateContainerView": 1, "RetrievePropertiesEx": 1, "DestroyView": 1})
 	var refs []types.ManagedObjectReference
 	for _, vm := range all {
 		refs = append(refs, vm.Ref)
 	}
 	found, err := w.reader.Keys(t.Context(), refs, "guestinfo.owner")
-	if err != nil || len(found) != 2000 {
+	if err != nil || len(found) != 50 {
 		t.Errorf("%d VMs with a key, %v", len(found), err)
 	}
 	w.calls("Keys", map[string]int{"RetrievePropertiesEx": 1})

@@ -36,14 +36,14 @@ func TestAFlatDiskHasTheContentAndItsCapacity(t *testing.T) {
 		// extended says that the disk is larger.
 		extended bool
 	}{
-		"nothing on it":              {64 << 20, 0, 1 << 20, true},
-		"a sector":                   {64 << 20, 512, 1 << 20, true},
-		"a MiB":                      {64 << 20, 1 << 20, 1 << 20, true},
-		"a little more":              {64 << 20, 1<<20 + 1, 2 << 20, true},
-		"all of it":                  {3 << 20, 3 << 20, 3 << 20, false},
-		"nearly all of it":           {3 << 20, 3<<20 - 5, 3 << 20, false},
-		"as small as a disk can be":  {1 << 20, 100, 1 << 20, false},
-		"some of it, and many holes": {1 << 30, 5<<20 + 4096, 6 << 20, true},
+		"nothing on it":             {8 << 20, 0, 1 << 20, true},
+		"a sector":                  {8 << 20, 512, 1 << 20, true},
+		"a MiB":                     {8 << 20, 1 << 20, 1 << 20, true},
+		"a little more":             {8 << 20, 1<<20 + 1, 2 << 20, true},
+		"all of it":                 {3 << 20, 3 << 20, 3 << 20, false},
+		"nearly all of it":          {3 << 20, 3<<20 - 5, 3 << 20, false},
+		"as small as a disk can be": {1 << 20, 100, 1 << 20, false},
+		"parts of a page":           {64 << 20, 5<<20 + 4096, 6 << 20, true},
 	} {
 		c := newImportContent(t, tc.capacity, tc.used)
 		var told []string

@@ -303,10 +303,7 @@ func short(key image.Key) string { return key.Digest[len("sha256:"):][:12] }
 func (f *fixture) watch(seen func(image.Progress)) (report image.Report, stop func()) {
 	var busy, ended atomic.Bool
 	last := 0
-	order := []image.Stage{
-		image.Resolving, image.Queued, image.Waiting, image.Downloading, image.Unpacking,
-		image.Converting, image.Compressing, image.Uploading, image.Publishing,
-	}
+	order := image.Stages()
 	report = func(p image.Progress) {
 		if busy.Swap(true) {
 			f.Errorf("reports overlap, at %s", p)

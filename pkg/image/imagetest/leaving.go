@@ -27,15 +27,12 @@ func leaving() map[string]func(*fixture) {
 // walks are the tests that let one thing go wrong at step 1, then at step 2, and
 // so on until the operation makes it through.
 func walks() map[string]func(*fixture) {
-	tests := map[string]func(*fixture){
-		"a disk is made while another maker dies at each step": lateMaker,
-	}
+	tests := makingWalks()
+	tests["a disk is made while another maker dies at each step"] = lateMaker
 	for when, after := range map[string]bool{"before": false, "after": true} {
 		killed := Fault{Kill: true, After: after, Kind: errdefs.Unavailable}
-		tests["ensure killed "+when+" each step"] = func(f *fixture) { walkEnsure(f, killed, errdefs.Unavailable) }
 		tests["remove killed "+when+" each step"] = func(f *fixture) { walkRemove(f, killed, false, errdefs.Unavailable) }
 		tests["remove killed "+when+" each step, then a VM"] = func(f *fixture) { walkRemove(f, killed, true, errdefs.Unavailable) }
-		tests["clean killed "+when+" each step"] = func(f *fixture) { walkClean(f, killed) }
 		tests["verify killed "+when+" each step"] = func(f *fixture) { walkVerify(f, killed) }
 	}
 	tests["ensure without the answer of each step"] = func(f *fixture) {
@@ -46,6 +43,18 @@ func walks() map[string]func(*fixture) {
 		tests[fmt.Sprintf("ensure with %s at each step", kind)] = func(f *fixture) { walkEnsure(f, once, kind) }
 		tests[fmt.Sprintf("remove with %s at each step", kind)] = func(f *fixture) { walkRemove(f, once, false, kind) }
 		tests[fmt.Sprintf("reading with %s at each step", kind)] = func(f *fixture) { walkReads(f, once, kind) }
+	}
+	return tests
+}
+
+// makingWalks are those of walks that tell how a disk is made, and what is left of one
+// whose maker ends.
+func makingWalks() map[string]func(*fixture) {
+	tests := map[string]func(*fixture){}
+	for when, after := range map[string]bool{"before": false, "after": true} {
+		killed := Fault{Kill: true, After: after, Kind: errdefs.Unavailable}
+		tests["ensure killed "+when+" each step"] = func(f *fixture) { walkEnsure(f, killed, errdefs.Unavailable) }
+		tests["clean killed "+when+" each step"] = func(f *fixture) { walkClean(f, killed) }
 	}
 	tests["ensure cancelled at each step"] = func(f *fixture) { walkCancelled(f) }
 	return tests

@@ -4,9 +4,6 @@
 package vsphere
 
 import (
-	"path"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/imagetest"
@@ -38,12 +35,5 @@ func TestConformanceUnderFaults(t *testing.T) {
 func TestConformanceOnVSANUnderFaults(t *testing.T) {
 	t.Parallel()
 	imagetest.Run(t, onVSAN)
-	imagetest.RunFaults(t, func(t *testing.T) imagetest.Harness {
-		t.Helper()
-		differs := []string{"ensure_killed", "ensure_cancelled", "clean_killed"}
-		if !slices.ContainsFunc(differs, func(s string) bool { return strings.HasPrefix(path.Base(t.Name()), s) }) {
-			t.Skip("it is the same on every kind of datastore")
-		}
-		return onVSAN(t)
-	})
+	imagetest.RunMakingFaults(t, onVSAN)
 }

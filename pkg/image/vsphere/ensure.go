@@ -56,7 +56,7 @@ func forward(report image.Report) image.Report {
 	if report == nil {
 		return func(image.Progress) {}
 	}
-	order, last := stages(), 0
+	order, last := image.Stages(), 0
 	return func(p image.Progress) {
 		at := slices.Index(order, p.Stage)
 		if p.Owner == "" {

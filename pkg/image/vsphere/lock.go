@@ -47,18 +47,10 @@ func progressOf(content []byte) image.Progress {
 	}
 	p := image.Progress{Stage: o.Stage, Total: max(0, o.Total), Owner: o.Owner}
 	p.Done = min(max(0, o.Done), p.Total)
-	if !slices.Contains(stages(), p.Stage) {
+	if !slices.Contains(image.Stages(), p.Stage) {
 		p.Stage = image.Waiting
 	}
 	return p
-}
-
-// stages are all of them, in the order in which they come.
-func stages() []image.Stage {
-	return []image.Stage{
-		image.Resolving, image.Queued, image.Waiting, image.Downloading, image.Unpacking,
-		image.Converting, image.Compressing, image.Uploading, image.Publishing,
-	}
 }
 
 // generations are those of a key's lock that a listing of the locks has, sorted.
