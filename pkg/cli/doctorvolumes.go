@@ -52,15 +52,12 @@ func (d *doctor) checkVolumeStore(ctx context.Context, host *vch.Config, set *vo
 		d.fail(check, err)
 		return nil
 	}
-	room := ""
 	location := host.VolumeStores[label]
+	place, room := cmp.Or(location.Redacted(), store.String()), ""
 	if at, err := vch.VolumeStorePath(location); err == nil {
-		// That it does not exist, the store says itself.
-		if ds, ok := host.Datastores[at.Datastore]; ok {
-			if !ds.Accessible {
-				d.fail(check, errdefs.New(errdefs.Unavailable, "no host can reach datastore %s of %s; look at the storage of the hosts", ds.Name, store))
-				return nil
-			}
+		place = at.String()
+		// That it does not exist or cannot be reached, the store says itself.
+		if ds, ok := host.Datastores[at.Datastore]; ok && ds.Accessible {
 			room = fmt.Sprintf(", %d GiB free", ds.FreeBytes>>30)
 		}
 	}
@@ -77,9 +74,9 @@ func (d *doctor) checkVolumeStore(ctx context.Context, host *vch.Config, set *vo
 	}
 	if len(damaged) > 0 {
 		d.fail(check, errdefs.New(errdefs.FailedPrecondition, "%s: %d of %s damaged, which can hide all of them from docker: %s; docs/volumes.md says what to do",
-			store, len(damaged), countText(len(volumes), "volume is", "volumes are"), someText(damaged)))
+			place, len(damaged), countText(len(volumes), "volume is", "volumes are"), someText(damaged)))
 	} else {
-		d.ok(check, "%s: %s%s", store, countText(len(volumes), "volume", "volumes"), room)
+		d.ok(check, "%s: %s, %s%s", place, store.Driver(), countText(len(volumes), "volume", "volumes"), room)
 	}
 	d.checkVolumeLeftovers(ctx, check, store)
 	return volumes

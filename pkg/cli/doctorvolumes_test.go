@@ -42,17 +42,17 @@ func TestTheDoctorLooksAtVolumeStores(t *testing.T) {
 		{"healthy", func(t *testing.T, c *cellar) {
 			t.Helper()
 			c.put(t, "default", "data", nil)
-		}, 0, []string{"OK volume store default default of VCH vch-1 ([default] VIC): 1 volume, N GiB free", "OK volume store nfs nfs of VCH vch-1 (nfs://nfs.example/nfs): 0 volumes", machine}},
+		}, 0, []string{"OK volume store default [LocalDS_0] vch-1-volumes: vsphere-vmdk, 1 volume, N GiB free", "OK volume store nfs nfs of VCH vch-1 (nfs://nfs.example/nfs): vsphere-nfs, 0 volumes", machine}},
 		{"none", func(_ *testing.T, c *cellar) { clear(c.bays) }, 0, []string{
 			"NOTE volume stores VCH vch-1 has none: machines with volumes are refused until there is one (vic-machine configure --volume-store)", machine,
 		}},
 		{"none that is default", func(_ *testing.T, c *cellar) { delete(c.bays, "default") }, 0, []string{
-			"OK volume store nfs nfs of VCH vch-1 (nfs://nfs.example/nfs): 0 volumes",
+			"OK volume store nfs nfs of VCH vch-1 (nfs://nfs.example/nfs): vsphere-nfs, 0 volumes",
 			"NOTE volume stores none is labelled default: anonymous volumes, and volumes for which no store is named, are refused", machine,
 		}},
 		{"one that does not answer", func(_ *testing.T, c *cellar) {
 			c.bays["nfs"].errs["List"] = errdefs.New(errdefs.Unavailable, "nfs.example.com does not answer")
-		}, 1, []string{"OK volume store default default of VCH vch-1 ([default] VIC): 0 volumes, N GiB free", "FAIL volume store nfs nfs.example.com does not answer", machine}},
+		}, 1, []string{"OK volume store default [LocalDS_0] vch-1-volumes: vsphere-vmdk, 0 volumes, N GiB free", "FAIL volume store nfs nfs.example.com does not answer", machine}},
 		{"damage", func(t *testing.T, c *cellar) {
 			t.Helper()
 			c.put(t, "default", "data", nil)
@@ -62,7 +62,7 @@ func TestTheDoctorLooksAtVolumeStores(t *testing.T) {
 			}
 			c.bays["nfs"].Damage("s6", "bad")
 		}, 1, []string{
-			"FAIL volume store default default of VCH vch-1 ([default] VIC): 1 of 2 volumes are damaged, which can hide all of them from docker: stray (it has no metadata); docs/volumes.md says what to do",
+			"FAIL volume store default [LocalDS_0] vch-1-volumes: 1 of 2 volumes are damaged, which can hide all of them from docker: stray (it has no metadata); docs/volumes.md says what to do",
 			"FAIL volume store nfs nfs of VCH vch-1 (nfs://nfs.example/nfs): 6 of 6 volumes are damaged, which can hide all of them from docker: s1 (bad), s2 (bad), s3 (bad), s4 (bad), s5 (bad) and 1 other; docs/volumes.md says what to do",
 			machine,
 		}},
@@ -71,7 +71,7 @@ func TestTheDoctorLooksAtVolumeStores(t *testing.T) {
 			c.put(t, "default", "data", nil)
 			c.put(t, "nfs", "data", nil)
 		}, 1, []string{
-			"OK volume store default default of VCH vch-1 ([default] VIC): 1 volume, N GiB free", "OK volume store nfs nfs of VCH vch-1 (nfs://nfs.example/nfs): 1 volume",
+			"OK volume store default [LocalDS_0] vch-1-volumes: vsphere-vmdk, 1 volume, N GiB free", "OK volume store nfs nfs of VCH vch-1 (nfs://nfs.example/nfs): vsphere-nfs, 1 volume",
 			"FAIL volume names 1 name is there twice, and the VCH sees one of them by chance: data in default ([default] VIC/volumes/data/data.vmdk) and nfs (nfs://nfs.example/nfs/volumes/data); " +
 				"look with vchctl volume inspect which one is wanted, and remove the other with vchctl volume rm --store", machine,
 		}},
@@ -81,9 +81,9 @@ func TestTheDoctorLooksAtVolumeStores(t *testing.T) {
 			c.step(time.Hour)
 			c.bays["nfs"].errs["Leftovers"] = errdefs.New(errdefs.PermissionDenied, "nobody may look")
 		}, 1, []string{
-			"OK volume store default default of VCH vch-1 ([default] VIC): 0 volumes, N GiB free",
+			"OK volume store default [LocalDS_0] vch-1-volumes: vsphere-vmdk, 0 volumes, N GiB free",
 			"NOTE volume store default 1 leftover of operations that were cut off: [default] VIC/mcm-volumes/new/half.00000000000000000000000000000001; they do no harm, and vchctl volume prune removes them",
-			"OK volume store nfs nfs of VCH vch-1 (nfs://nfs.example/nfs): 0 volumes", "FAIL volume store nfs nobody may look", machine,
+			"OK volume store nfs nfs of VCH vch-1 (nfs://nfs.example/nfs): vsphere-nfs, 0 volumes", "FAIL volume store nfs nobody may look", machine,
 		}},
 	}
 	for _, test := range tests {

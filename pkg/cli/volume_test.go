@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -218,9 +219,8 @@ func TestAVolumeIsMadeAsItWasAskedFor(t *testing.T) {
 			}
 			want := test.want
 			want.Metadata.Name, want.Metadata.Driver = "data", volume.PersonaDriver
-			if want.Metadata.Labels == nil {
-				want.Metadata.Labels = map[string]string{}
-			}
+			want.Metadata.Labels = map[string]string{volume.LabelCreated: "2026-01-02T03:04:05Z"}
+			maps.Copy(want.Metadata.Labels, test.want.Metadata.Labels)
 			if want.Metadata.DriverOpts == nil {
 				want.Metadata.DriverOpts = map[string]string{}
 			}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -51,6 +52,8 @@ VIC's driver options are understood as well: -o VolumeStore=LABEL and -o Capacit
 			if err != nil {
 				return err
 			}
+			// VIC keeps no time; prune spares what is young.
+			request.Metadata.Labels[volume.LabelCreated] = opts.clock().Now().UTC().Format(time.RFC3339)
 			return flags.volumes(cmd.Context(), opts, func(ctx context.Context, host *vch.Config, set *volume.Set) error {
 				v, err := set.Create(ctx, label, request)
 				if err != nil {

@@ -134,7 +134,7 @@ func (p *volumePrunePlan) keptTexts() []string {
 	}
 	var texts []string
 	for reason, of := range names {
-		texts = append(texts, someText(of)+" stays: "+reason+".")
+		texts = append(texts, "Kept "+someText(of)+": "+reason+".")
 	}
 	slices.Sort(texts)
 	return texts

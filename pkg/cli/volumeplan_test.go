@@ -155,10 +155,10 @@ func TestAPlanIsToldInAFewWords(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	want := []string{
-		"anonymous-hidden stays: vCenter cannot tell which disks b (vm-2) has; make it accessible, or unregister it.",
-		"damaged stays: it is damaged: see it with vchctl volume inspect, and remove it by name with vchctl volume rm.",
-		"unknown stays: vCenter does not answer.",
-		"young, future stays: it is less than 10 minutes old, and may be for a machine that has no VM yet.",
+		"Kept anonymous-hidden: vCenter cannot tell which disks b (vm-2) has; make it accessible, or unregister it.",
+		"Kept damaged: it is damaged: see it with vchctl volume inspect, and remove it by name with vchctl volume rm.",
+		"Kept unknown: vCenter does not answer.",
+		"Kept young, future: it is less than 10 minutes old, and may be for a machine that has no VM yet.",
 	}
 	if diff := cmp.Diff(want, plan.keptTexts()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
