@@ -63,7 +63,7 @@ func (h *handler) FSStat(context.Context, billy.Filesystem, *nfs.FSStat) error {
 func (h *handler) ToHandle(_ billy.Filesystem, elements []string) []byte {
 	what, _ := h.at(path.Join(elements...))
 	if _, ok := h.handles[what]; !ok {
-		handle := rand.Text()
+		handle := rand.Text()[:24] // go-nfs reads no padding
 		h.handles[what], h.files[handle] = handle, what
 	}
 	return []byte(h.handles[what])
