@@ -16,6 +16,8 @@ func leaving() map[string]func(*fixture) {
 		"cleaning passes over what never was a leftover":              cleanForeign,
 		"debris keeps nobody from making or removing the volume":      debrisIsNoHindrance,
 		"a volume whose removal was cut off does not replace a newer": debrisOfOlder,
+		"many that clean at the same time do no harm":                 cleanTogether,
+		"what was not made to the end never becomes a volume":         debrisOfWanted,
 	}
 }
 
@@ -117,21 +119,45 @@ func debrisIsNoHindrance(f *fixture) {
 // sight. It reports false if there is no such thing here.
 func (f *fixture) halfRemoved() bool {
 	f.Helper()
+	_, ok := f.halfRemovedAfter(func() (volume.User, bool) { return volume.User{}, false })
+	return ok
+}
+
+// halfRemovedWanted is halfRemoved with a VM that came when the volume was there still.
+func (f *fixture) halfRemovedWanted() (user volume.User, ok bool) {
+	f.Helper()
+	return f.halfRemovedAfter(func() (volume.User, bool) {
+		f.looks.Lock()
+		defer f.looks.Unlock()
+		return f.h.Use(name, f.common())
+	})
+}
+
+// halfRemovedAfter is halfRemoved with a VM that may come just before the remover dies.
+func (f *fixture) halfRemovedAfter(come func() (volume.User, bool)) (user volume.User, ok bool) {
+	f.Helper()
+	wanted := false
 	for step := 1; step <= maxSteps; step++ {
 		f.createWritten(name)
-		s, struck := f.h.Faulty(Fault{Step: step, Kind: errdefs.Unavailable, After: true, Kill: true})
+		joined := false
+		s, struck := f.h.Faulty(Fault{Step: step, Before: func() { user, joined = come() }, Kind: errdefs.Unavailable, After: true, Kill: true})
 		_ = s.Remove(f.Context(), name)
-		if _, ok := f.listed(name); ok {
-			f.remove(name)
-		} else if len(f.h.Files()) > 0 {
-			return true
+		wanted = wanted || joined
+		if _, there := f.listed(name); !there && len(f.h.Files()) > 0 && joined == wanted {
+			return user, true
+		}
+		if joined {
+			f.h.Release(user)
 		}
 		f.clean()
+		if _, there := f.listed(name); there {
+			f.remove(name)
+		}
 		if !struck() {
-			return false
+			break
 		}
 	}
-	return false
+	return volume.User{}, false
 }
 
 func debrisOfOlder(f *fixture) {
@@ -153,6 +179,50 @@ func debrisOfOlder(f *fixture) {
 	}
 	f.h.Release(user)
 	f.remove(name)
+	f.clean()
+	f.wantNoFiles("in the end")
+}
+
+func cleanTogether(f *fixture) {
+	f.createWritten("there")
+	before := len(f.h.Files())
+	f.debris(func(s volume.Store) error { _, err := s.Create(f.Context(), request(name)); return err })
+	f.h.Advance(long)
+	leftovers := f.leftovers(f.h.Store())
+	stores := []volume.Store{f.h.Store(), f.h.Store()}
+	together(6, func(i int) { f.cleanThese(stores[i%2], leftovers) })
+	f.wantKept("there")
+	f.wantAbsent(name)
+	if files := f.h.Files(); len(files) != before {
+		f.Errorf("in the end there is %q", files)
+	}
+	f.remove("there")
+	user, ok := f.halfRemovedWanted()
+	if !ok {
+		return // removers that die leave nothing here that a VM could have
+	}
+	f.h.Advance(long)
+	leftovers = f.leftovers(f.h.Store())
+	together(6, func(i int) { f.cleanThese(stores[i%2], leftovers) })
+	f.wantKept(name)
+	f.h.Release(user)
+	f.remove(name)
+	f.wantNoFiles("in the end")
+}
+
+// debrisOfWanted has a VM that once had a volume of the name.
+func debrisOfWanted(f *fixture) {
+	f.create(name)
+	user := f.use(name, f.common())
+	if err := f.h.Store().Remove(f.Context(), name, user.VM); err != nil {
+		f.Fatal(err)
+	}
+	if !f.halfMade() {
+		f.Skip("creators that die leave nothing here")
+	}
+	f.clean()
+	f.wantAbsent(name)
+	f.h.Release(user)
 	f.clean()
 	f.wantNoFiles("in the end")
 }

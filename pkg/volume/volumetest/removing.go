@@ -21,6 +21,7 @@ func removing() map[string]func(*fixture) {
 		"an excepted user that comes while it is removed is excepted":  removeWantedExcept,
 		"a user that goes while a volume is removed does no harm":      removeLeft,
 		"a volume that is made anew while it is removed is not harmed": removeMadeAnew,
+		"such a one is not harmed either when a VM has it at once":     removeMadeAnewUsed,
 	}
 }
 
@@ -213,28 +214,47 @@ func removeLeft(f *fixture) {
 }
 
 // removeMadeAnew has another process make a volume of that name as soon as it can.
-func removeMadeAnew(f *fixture) {
+func removeMadeAnew(f *fixture) { f.madeAnew(false) }
+
+// removeMadeAnewUsed lets a VM have it then, which may seem to be a user of the former one.
+func removeMadeAnewUsed(f *fixture) { f.madeAnew(true) }
+
+func (f *fixture) madeAnew(use bool) {
+	f.Helper()
 	f.createWritten(name)
 	made := false
-	s := f.observed(func() {
-		if _, ok := f.listed(name); ok || made {
-			return
-		}
+	var user volume.User
+	anew := func() {
 		made = true
 		f.create(name)
 		f.h.Write(name, "what is on the new one")
+		if use {
+			user = f.use(name, f.common())
+		}
+	}
+	s := f.observed(func() {
+		if _, ok := f.listed(name); !ok && !made {
+			anew()
+		}
 	})
 	if err := s.Remove(f.Context(), name); err != nil {
-		f.Fatal(err)
+		f.wantText(err, name)
+		if !use {
+			f.Errorf("remove: %v", err)
+		}
 	}
 	if !made {
-		f.create(name)
-		f.h.Write(name, "what is on the new one")
+		anew()
 	}
-	f.clean()
-	f.wantPublished(request(name))
-	if got := f.h.Read(name); got != "what is on the new one" {
-		f.Errorf("the new volume holds %q", got)
+	for range 2 {
+		f.wantPublished(request(name))
+		if got := f.h.Read(name); got != "what is on the new one" {
+			f.Errorf("the new volume holds %q", got)
+		}
+		f.clean()
+	}
+	if use {
+		f.h.Release(user)
 	}
 	f.remove(name)
 	f.wantNoFiles("in the end")

@@ -29,6 +29,7 @@ func walks() map[string]func(*fixture) {
 		tests["remove killed "+when+" each step, right after a VM came"] = func(f *fixture) { walkRemoveWanted(f, killed) }
 		tests["remove of what is damaged killed "+when+" each step"] = func(f *fixture) { walkRemoveDamaged(f, killed) }
 		tests["clean killed "+when+" each step"] = func(f *fixture) { walkClean(f, killed) }
+		tests["clean of what a VM has killed "+when+" each step"] = func(f *fixture) { walkCleanWanted(f, killed) }
 	}
 	for _, kind := range FaultKinds() {
 		once, lost := Fault{Kind: kind}, Fault{Kind: kind, After: true}
@@ -286,6 +287,30 @@ func walkClean(f *fixture, fault Fault) {
 			f.wantNoFiles("after clean of what was " + what)
 		})
 	}
+}
+
+// walkCleanWanted cleans up after a removal that was cut off when a VM had come.
+func walkCleanWanted(f *fixture, fault Fault) {
+	f.walk(fault, func(_ int, s volume.Store, struck func() bool) {
+		cleaner, ok := s.(volume.Cleaner)
+		if !ok {
+			return
+		}
+		user, ok := f.halfRemovedWanted()
+		if !ok {
+			f.Skip("removers that die leave nothing here that a VM could have")
+		}
+		f.h.Advance(long)
+		leftovers, err := cleaner.Leftovers(f.Context())
+		f.wantFault("leftovers", err, struck(), fault.Kind)
+		err = cleaner.Clean(f.Context(), leftovers...)
+		f.wantFault("clean", err, struck(), fault.Kind)
+		f.clean()
+		f.wantKept(name)
+		f.h.Release(user)
+		f.remove(name)
+		f.wantNoFiles("in the end")
+	})
 }
 
 func walkReads(f *fixture, fault Fault) {
