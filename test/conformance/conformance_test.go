@@ -7,8 +7,8 @@
 // whoever calls the driver, in whichever process that is.
 //
 // A driver is turned into a backend again (backend), and its world is that of the
-// backend below (driven). The real backend runs the suite as it is; faults at
-// each step, of which the real backend has its own thousands, run on the fake.
+// backend below (driven). The real backend runs the suite as it is; volumes,
+// and faults at each step, of which the real backend has its own thousands, run on the fake.
 package conformance_test
 
 import (
@@ -28,6 +28,11 @@ func TestInProcessDriverConforms(t *testing.T) {
 	spitest.Run(t, inProcess(onVSphere))
 }
 
+func TestInProcessDriverConformsWithVolumes(t *testing.T) {
+	t.Parallel()
+	spitest.RunVolumes(t, inProcess(onFake))
+}
+
 func TestInProcessDriverConformsUnderFaults(t *testing.T) {
 	t.Parallel()
 	spitest.RunFaults(t, inProcess(onFake))
@@ -41,6 +46,11 @@ func TestInProcessDriverConformsWithVolumesUnderFaults(t *testing.T) {
 func TestSocketDriverConforms(t *testing.T) {
 	t.Parallel()
 	spitest.Run(t, overSocket(t, onVSphere))
+}
+
+func TestSocketDriverConformsWithVolumes(t *testing.T) {
+	t.Parallel()
+	spitest.RunVolumes(t, overSocket(t, onFake))
 }
 
 func TestSocketDriverConformsUnderFaults(t *testing.T) {

@@ -22,6 +22,11 @@ func TestConformance(t *testing.T) {
 	spitest.Run(t, newHarness)
 }
 
+func TestConformanceWithVolumes(t *testing.T) {
+	t.Parallel()
+	spitest.RunVolumes(t, newHarness)
+}
+
 func TestConformanceUnderFaults(t *testing.T) {
 	t.Parallel()
 	spitest.RunFaults(t, newHarness)

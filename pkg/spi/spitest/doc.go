@@ -4,11 +4,12 @@
 // Package spitest is the conformance suite of spi.PluginSPI: what the contract
 // in package spi promises, as tests that every implementation runs.
 //
-// An implementation's tests are three calls:
+// An implementation's tests are four calls:
 //
-//	func TestConformance(t *testing.T)            { spitest.Run(t, newHarness) }
-//	func TestConformanceUnderFaults(t *testing.T) { spitest.RunFaults(t, newHarness) }
-//	func TestVolumesUnderFaults(t *testing.T)     { spitest.RunVolumeFaults(t, newHarness) }
+//	func TestConformance(t *testing.T)                       { spitest.Run(t, newHarness) }
+//	func TestConformanceWithVolumes(t *testing.T)            { spitest.RunVolumes(t, newHarness) }
+//	func TestConformanceUnderFaults(t *testing.T)            { spitest.RunFaults(t, newHarness) }
+//	func TestConformanceWithVolumesUnderFaults(t *testing.T) { spitest.RunVolumeFaults(t, newHarness) }
 //
 // # Words
 //

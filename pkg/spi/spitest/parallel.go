@@ -26,9 +26,15 @@ func parallel() map[string]func(*fixture) {
 // together runs work in width goroutines, all with one implementation.
 func (f *fixture) together(work func(i int, s spi.PluginSPI)) {
 	f.Helper()
+	f.some(width, work)
+}
+
+// some runs work in n goroutines, all with one implementation.
+func (f *fixture) some(n int, work func(i int, s spi.PluginSPI)) {
+	f.Helper()
 	s := f.spi()
 	var wg sync.WaitGroup
-	for i := range width {
+	for i := range n {
 		wg.Go(func() { work(i, s) })
 	}
 	wg.Wait()

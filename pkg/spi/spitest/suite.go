@@ -5,18 +5,25 @@ package spitest
 
 import "testing"
 
-// Run runs the suite but for RunFaults and RunVolumeFaults. newHarness makes one world for each
+// Run runs the suite but for RunVolumes, RunFaults and RunVolumeFaults. newHarness makes one world for each
 // test; it may use t.Cleanup to end it. The tests run in parallel.
 func Run(t *testing.T, newHarness func(t *testing.T) Harness) {
 	t.Helper()
-	for _, group := range []map[string]func(*fixture){life(), bounds(), foreign(), parallel(), volumes()} {
+	for _, group := range []map[string]func(*fixture){life(), bounds(), foreign(), parallel()} {
 		runGroup(t, group, newHarness)
 	}
 }
 
+// RunVolumes is Run of machines that have volumes. It stands by itself, since
+// volumes cost a real backend many times what machines do.
+func RunVolumes(t *testing.T, newHarness func(t *testing.T) Harness) {
+	t.Helper()
+	runGroup(t, volumes(), newHarness)
+}
+
 // RunFaults lets each step of each operation go wrong in each way, once. With a
 // real backend that is thousands of operations; so it stands by itself. An
-// implementation conforms if it passes Run, RunFaults and RunVolumeFaults.
+// implementation conforms if it passes Run, RunVolumes, RunFaults and RunVolumeFaults.
 func RunFaults(t *testing.T, newHarness func(t *testing.T) Harness) {
 	t.Helper()
 	runGroup(t, walks(), newHarness)

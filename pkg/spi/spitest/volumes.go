@@ -19,6 +19,10 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 )
 
+// few is how many machines with volumes come at the same time: each costs a store
+// dozens of steps.
+const few = 6
+
 // content is what a test writes to a volume that must not be lost.
 const content = "what the guest wrote"
 
@@ -180,8 +184,8 @@ func heldVolume(f *fixture) {
 
 func wantedVolume(f *fixture) {
 	f.volumes = []v1alpha1.Volume{named("data", "/data")}
-	names := make([]string, width)
-	f.together(func(i int, s spi.PluginSPI) {
+	names := make([]string, few)
+	f.some(few, func(i int, s spi.PluginSPI) {
 		name := fmt.Sprintf("rival-%d", i)
 		names[i] = name
 		if _, err := s.CreateMachine(f.Context(), name, f.spec(), f.secret()); err != nil {
@@ -212,7 +216,7 @@ func wantedVolume(f *fixture) {
 
 func manyVolumes(f *fixture) {
 	f.volumes = []v1alpha1.Volume{anonymous("/cache"), named("logs-{machine}", "/logs")}
-	f.together(func(i int, s spi.PluginSPI) {
+	f.some(few, func(i int, s spi.PluginSPI) {
 		name := fmt.Sprintf("many-%d", i)
 		id, err := s.CreateMachine(f.Context(), name, f.spec(), f.secret())
 		if err != nil {
@@ -224,7 +228,7 @@ func manyVolumes(f *fixture) {
 		}
 	})
 	want := map[string]Volume{}
-	for i := range width {
+	for i := range few {
 		name := fmt.Sprintf("many-%d", i)
 		want["logs-"+name] = Volume{Labels: f.labels(name, false)}
 		f.wantAbsent(name)

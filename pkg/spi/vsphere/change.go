@@ -228,7 +228,7 @@ func (b *Backend) remove(ctx context.Context, c *call, vm *containervm.VM) error
 			return err
 		}
 		if err := b.removeVolumes(ctx, c, names, vm.Ref.Value); err != nil {
-			return errdefs.Wrap(errdefs.KindOf(err), err, "VM %q (%s) stays, since nobody else knows of the volumes that go with it; to give them up, empty its key %s (govc vm.change -e)", vm.Name, vm.Ref.Value, guestinfo.AnnotationKey(deleteVolumes))
+			return errdefs.Wrap(errdefs.KindOf(err), err, "VM %q (%s) stays, since nobody else knows of the volumes that go with it; to give them up, empty its key %s (govc vm.change -e)", vm.Name, vm.Ref.Value, guestinfo.AnnotationKey(containervm.DeleteVolumesAnnotation))
 		}
 		vm = detached
 	}

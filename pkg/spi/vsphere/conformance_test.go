@@ -17,6 +17,13 @@ func TestConformance(t *testing.T) {
 	spitest.Run(t, func(t *testing.T) spitest.Harness { return world.New(t, vchsim.Options{}) })
 }
 
+func TestConformanceWithVolumes(t *testing.T) {
+	t.Parallel()
+	spitest.RunVolumes(t, func(t *testing.T) spitest.Harness {
+		return world.New(t, vchsim.Options{NoForeign: true, DockerContainers: -1})
+	})
+}
+
 // Tests whose name ends in UnderFaults cost minutes of CPU; one call after the other,
 // they give the race detector nothing to find, so hack/test.sh runs them without.
 func TestConformanceUnderFaults(t *testing.T) {

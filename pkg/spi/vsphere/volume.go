@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,9 +25,6 @@ import (
 
 // volumesAtOnce is how many volumes of one machine are made or removed at the same time.
 const volumesAtOnce = 4
-
-// deleteVolumes is the annotation of a VM that names the volumes that go with it.
-const deleteVolumes = "mcm-vch-delete-volumes"
 
 // wanted is one volume of the spec as the machine has it.
 type wanted struct {
@@ -151,22 +149,13 @@ func (c *call) made(v *volume.Volume) bool {
 // own VM if that is who has it, since somebody else made it meanwhile. Whom vCenter
 // knows too little of is passed over: the lock of the disk has the last word, when the machine starts.
 func (b *Backend) held(ctx context.Context, c *call, set *volume.Set, wants []*wanted) (own *containervm.VM, err error) {
-	var disks []string
-	for _, w := range wants {
-		if w.found.Driver == volume.VMDK {
-			disks = append(disks, w.name)
-		}
-	}
-	if len(disks) == 0 {
-		return nil, nil //nolint:nilnil // NFS volumes are for many
-	}
-	users, err := set.Users(ctx, disks...)
+	users, err := usersOfDisks(ctx, set, wants)
 	if err != nil {
-		return nil, errdefs.Wrap(volumeKind(err), err, "volumes: look who has them")
+		return nil, err
 	}
 	for _, w := range wants {
 		holders := slices.DeleteFunc(users[w.name], func(u volume.User) bool { return u.Unproven })
-		if !slices.Contains(disks, w.name) || len(holders) == 0 {
+		if len(holders) == 0 {
 			continue
 		}
 		if vm, err := c.Find(ctx, c.id, c.mark, true); vm != nil || err != nil {
@@ -176,6 +165,29 @@ func (b *Backend) held(ctx context.Context, c *call, set *volume.Set, wants []*w
 			w.field, w.name, c.people(ctx, holders), v1alpha1.PlaceholderMachine)
 	}
 	return nil, nil //nolint:nilnil // nobody has them
+}
+
+// usersOfDisks asks those stores who has the volumes that have some that only one VM can have.
+func usersOfDisks(ctx context.Context, set *volume.Set, wants []*wanted) (map[string][]volume.User, error) {
+	disks := map[string][]string{}
+	for _, w := range wants {
+		if w.found.Driver == volume.VMDK {
+			disks[w.found.Store] = append(disks[w.found.Store], w.name)
+		}
+	}
+	users := map[string][]volume.User{}
+	for _, label := range slices.Sorted(maps.Keys(disks)) {
+		store, err := set.Store(label)
+		if err != nil {
+			return nil, err
+		}
+		of, err := store.Users(ctx, disks[label]...)
+		if err != nil {
+			return nil, errdefs.Wrap(volumeKind(err), err, "volumes: look who has %s", strings.Join(disks[label], ", "))
+		}
+		maps.Copy(users, of)
+	}
+	return users, nil
 }
 
 // volumeKind is the kind of an error of all volumes together, see refuse.

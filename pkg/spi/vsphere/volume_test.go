@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
@@ -24,7 +25,6 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume/locations"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/world"
 )
@@ -174,7 +174,7 @@ func TestAStoreThatDoesNotAnswerKeepsTheMachineUntilItDoes(t *testing.T) {
 	})
 	_, err := broken.CreateMachine(t.Context(), "machine-y", spec, w.Secret())
 	w.refused("create", err, errdefs.Unavailable, "volumes[0]", "does not answer")
-	key := guestinfo.AnnotationKey("mcm-vch-delete-volumes")
+	key := guestinfo.AnnotationKey(containervm.DeleteVolumesAnnotation)
 	_, err = broken.DeleteMachine(t.Context(), "machine-x", "", spec, w.Secret())
 	w.refused("delete", err, errdefs.Unavailable, "does not answer", w.own("machine-x", "/cache"), key)
 	_, err = broken.DeleteMachine(t.Context(), "machine-y", "", spec, w.Secret())
@@ -213,9 +213,9 @@ func TestAMachineThatExistsAsksNoStore(t *testing.T) {
 	plain, spec := w.Spec(), w.with(mounted("data", "/data"), mounted("", "/cache"))
 	w.create("machine-x", spec)
 	var asked atomic.Int32
-	s := w.backend(func(client *vcenter.Client, host *vch.Config) *volume.Set {
+	s := w.backend(func(_ *vcenter.Client, host *vch.Config) *volume.Set {
 		asked.Add(1)
-		return locations.Open(client, host)
+		return volume.NewSet(host.Name, nil)
 	})
 	calls := map[string]func() error{
 		"create again": func() error { _, err := s.CreateMachine(t.Context(), "machine-x", spec, w.Secret()); return err },
@@ -380,22 +380,20 @@ func TestAVolumeSaysForWhomItWasMade(t *testing.T) {
 	named := mounted("data", "/data")
 	named.Store = "default"
 	w.create("machine-x", w.with(named, mounted("", "/cache")))
-	pool := w.Pool()
-	cfg, err := vcenter.ConfigFromSecret(w.Secret().Data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := pool.Client(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set := locations.Open(client, w.Host)
 	for name, anonymous := range map[string]bool{"data": false, w.own("machine-x", "/cache"): true} {
-		v, err := set.Get(t.Context(), name)
+		text, err := os.ReadFile(filepath.Join(w.volumeDir(name), "imageMetadata", volume.MetadataKey))
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := v.Metadata
+		m, err := volume.DecodeMetadata(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disk, err := os.Stat(filepath.Join(w.volumeDir(name), name+"-flat.vmdk"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := volume.Volume{Metadata: m, Capacity: disk.Size()}
 		if m.Labels[volume.LabelMachine] != "machine-x" || m.Labels[volume.LabelCluster] != vchsim.Cluster || m.Labels[volume.LabelCreated] == "" || v.Anonymous() != anonymous {
 			t.Errorf("labels of %s = %v", name, m.Labels)
 		}
