@@ -163,7 +163,7 @@ func (w *World) PlantVolume(name string, v spitest.Volume) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	_, err = locations.Open(client, w.Host).Create(w.Context(), "", volume.Request{
+	_, err = locations.Open(locations.Options{Client: client, Host: w.Host}).Create(w.Context(), "", volume.Request{
 		Name: name, Capacity: volume.MinCapacity, Metadata: volume.Metadata{Labels: v.Labels},
 	})
 	if err != nil {
