@@ -16,7 +16,6 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 	"k8s.io/klog/v2"
 
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 )
 
@@ -111,9 +110,8 @@ func (r *Reader) Keys(ctx context.Context, vms []types.ManagedObjectReference, k
 	if err := validate(keys); err != nil {
 		return nil, err
 	}
-	found := map[types.ManagedObjectReference]map[string]string{}
 	if len(vms) == 0 || len(keys) == 0 {
-		return found, nil
+		return map[types.ManagedObjectReference]map[string]string{}, nil
 	}
 	var among []types.ObjectSpec
 	for _, vm := range vms {
@@ -123,15 +121,5 @@ func (r *Reader) Keys(ctx context.Context, vms []types.ManagedObjectReference, k
 	if err != nil {
 		return nil, vcenter.Convert(err, "read %d keys of %d VMs of %s", len(keys), len(vms), r.o.Datacenter.Value)
 	}
-	for _, c := range content {
-		values, known := keysOf(c, keys)
-		switch {
-		case vanished(c):
-		case !known:
-			return nil, errdefs.New(errdefs.Unavailable, "vCenter cannot tell the configuration of VM %s: connect its host, or let this user read it", c.Obj.Value)
-		case len(values) > 0:
-			found[c.Obj] = values
-		}
-	}
-	return found, nil
+	return keysOf(content, keys)
 }

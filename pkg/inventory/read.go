@@ -129,11 +129,23 @@ func vmOf(c types.ObjectContent, keys []string) VM {
 	return vm
 }
 
-// keysOf are the values of keys; known says that vCenter knows the configuration
-// that they would be in.
-func keysOf(c types.ObjectContent, keys []string) (values map[string]string, known bool) {
-	values, withheld := valuesOf(c, keys)
-	return values, !withheld && slices.ContainsFunc(c.PropSet, func(p types.DynamicProperty) bool { return p.Name == configProperty })
+// keysOf reads what was retrieved of VMs' keys, with configProperty. Those that
+// vanished are left out.
+func keysOf(content []types.ObjectContent, keys []string) (map[types.ManagedObjectReference]map[string]string, error) {
+	found := map[types.ManagedObjectReference]map[string]string{}
+	for _, c := range content {
+		if vanished(c) {
+			continue
+		}
+		values, withheld := valuesOf(c, keys)
+		if withheld || !slices.ContainsFunc(c.PropSet, func(p types.DynamicProperty) bool { return p.Name == configProperty }) {
+			return nil, errdefs.New(errdefs.Unavailable, "vCenter cannot tell the configuration of VM %s: connect its host, or let this user read it", c.Obj.Value)
+		}
+		if len(values) > 0 {
+			found[c.Obj] = values
+		}
+	}
+	return found, nil
 }
 
 // valuesOf are those of the keys that have one. withheld says that one could not be

@@ -4,11 +4,13 @@
 package inventory
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 )
 
@@ -126,5 +128,32 @@ func TestAVMThatVanishedIsNone(t *testing.T) {
 	other := types.ObjectContent{Obj: types.ManagedObjectReference{Type: "Folder", Value: "group-1"}}
 	if all := vms([]types.ObjectContent{other}, nil); len(all) != 0 {
 		t.Errorf("a folder counts: %+v", all)
+	}
+}
+
+func TestKeysThatCannotBeToldAreAnError(t *testing.T) {
+	t.Parallel()
+	known := prop(configProperty, "564d0000-0000-0000-0000-000000000000")
+	keys := []string{"x"}
+	for what, tc := range map[string]struct {
+		vm    types.ObjectContent
+		want  map[types.ManagedObjectReference]map[string]string
+		fails bool
+	}{
+		"it has one":          {vm: content(known, option("x", "1")), want: map[types.ManagedObjectReference]map[string]string{ref("vm-1"): {"x": "1"}}},
+		"it has none":         {vm: content(known), want: map[types.ManagedObjectReference]map[string]string{}},
+		"it has not this one": {vm: without(content(known), &types.InvalidProperty{}, vcenter.ExtraConfigProperty("x")), want: map[types.ManagedObjectReference]map[string]string{}},
+		"it vanished":         {vm: without(types.ObjectContent{Obj: ref("vm-1")}, &types.ManagedObjectNotFound{}, configProperty), want: map[types.ManagedObjectReference]map[string]string{}},
+		"no configuration":    {vm: content(), fails: true},
+		"it is withheld":      {vm: without(content(known), &types.NoPermission{}, vcenter.ExtraConfigProperty("x")), fails: true},
+		"all is withheld":     {vm: without(types.ObjectContent{Obj: ref("vm-1")}, &types.NoPermission{}, configProperty), fails: true},
+	} {
+		got, err := keysOf([]types.ObjectContent{tc.vm}, keys)
+		if tc.fails != (err != nil) || tc.fails && (!errdefs.Is(err, errdefs.Unavailable) || !strings.Contains(err.Error(), "vm-1")) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
 	}
 }
