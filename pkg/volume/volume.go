@@ -44,7 +44,7 @@ type Volume struct {
 	// Capacity is the size of the disk in bytes; 0 on NFS, where nothing limits it,
 	// and if the volume is damaged.
 	Capacity int64 `json:"capacity,omitempty"`
-	// Created is when it was made, as far as that is known; else zero.
+	// Created is when it was made, by LabelCreated or as far as the store knows it; else zero.
 	Created time.Time `json:"created,omitzero"`
 	// Metadata is what VIC's docker persona keeps with it.
 	Metadata Metadata `json:"metadata"`
@@ -114,7 +114,7 @@ type Leftover struct {
 }
 
 // Store keeps volumes. See the package comment for what holds for all methods.
-type Store interface { //nolint:interfacebloat // a smaller one would be half a store
+type Store interface {
 	// String names the store with its place and VCH, for people.
 	String() string
 

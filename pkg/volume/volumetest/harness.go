@@ -29,6 +29,8 @@ type Harness interface {
 
 // World is what really exists, seen past the implementation.
 type World interface {
+	VMs
+
 	// Listed returns what a VCH would list that starts now, by VIC's rules read
 	// strictly, sorted by name; and an error if VIC would stumble over anything, such
 	// as an entry without metadata, which then is not among the entries.
@@ -47,6 +49,12 @@ type World interface {
 	Write(name, text string)
 	Read(name string) string
 
+	// Fill uses up all room for volumes, or frees it again.
+	Fill(full bool)
+}
+
+// VMs are those of the world, which have volumes or not.
+type VMs interface {
 	// Uses names the ways in which a VM can have a volume. The first is the common one.
 	Uses() []string
 	// Use makes a VM that has a volume in one of these ways. It reports false, and makes
@@ -57,9 +65,6 @@ type World interface {
 	UseHidden() (volume.User, bool)
 	// Release ends a VM of Use or UseHidden.
 	Release(user volume.User)
-
-	// Fill uses up all room for volumes, or frees it again.
-	Fill(full bool)
 }
 
 // Entry is a volume as VIC finds it.
