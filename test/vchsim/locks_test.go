@@ -54,6 +54,17 @@ func TestADiskIsInOneRunningVM(t *testing.T) {
 	must(t, run(t.Context(), c.PowerOn))
 }
 
+func TestWhatAChildStandsOnIsReadByManyAndWrittenByNone(t *testing.T) {
+	t.Parallel()
+	sim := start(t, Options{NoForeign: true, Guest: GuestOptions{Hang: true}})
+	a, b, c := withVolume(t, sim, "a"), withVolume(t, sim, "b"), withVolume(t, sim, "c", ImageDisk)
+	must(t, run(t.Context(), a.PowerOn))
+	must(t, run(t.Context(), b.PowerOn))
+	if err := run(t.Context(), c.PowerOn); !fault.Is(err, &types.GenericVmConfigFault{}) {
+		t.Errorf("a VM that would write to the parent of others' disks: %v", err)
+	}
+}
+
 func TestARunningVMTakesNoDiskOfAnother(t *testing.T) {
 	t.Parallel()
 	sim := start(t, Options{NoForeign: true, Guest: GuestOptions{Hang: true}})

@@ -238,6 +238,7 @@ func TestDirectoriesAreMovedAsVCenterDoes(t *testing.T) {
 	client := login(t, sim)
 	volumes(t, sim, "a", "b")
 	root := sim.VolumeStore(FastStore)
+	must(t, os.Mkdir(sim.localPath(root+"/volumes/empty"), 0o700))
 	var missing types.FileNotFound
 	var exists types.FileAlreadyExists
 	for _, c := range []struct {
@@ -247,6 +248,7 @@ func TestDirectoriesAreMovedAsVCenterDoes(t *testing.T) {
 	}{
 		{"onto another", "a", "b", false, &exists},
 		{"onto another by force", "a", "b", true, &exists},
+		{"onto one that is empty by force", "a", "empty", true, &exists},
 		{"nothing", "none", "c", false, &missing},
 		{"into a directory that is not there", "a", "none/a", false, &missing},
 		{"elsewhere", "a", "c", false, nil},
