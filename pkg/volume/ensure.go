@@ -14,8 +14,13 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 )
 
-// takeBackLimit is for taking back a volume although the caller's context has ended.
-const takeBackLimit = time.Minute
+const (
+	// lookLimit is for the look at the other stores when the new volume is there: in that
+	// time nobody can have used it, and be gone again, before it is taken back.
+	lookLimit = 30 * time.Second
+	// takeBackLimit is for taking back a volume although the caller's context has ended.
+	takeBackLimit = time.Minute
+)
 
 // attempts is how often names are fought for, and how long it is waited between.
 func attempts() wait.Backoff {
@@ -146,7 +151,9 @@ func (s *Set) createOnly(ctx context.Context, label string, store Store, r Reque
 	if err != nil {
 		return nil, err
 	}
-	l := s.look(ctx, r.Name, label)
+	looking, done := context.WithTimeout(ctx, lookLimit)
+	l := s.look(looking, r.Name, label)
+	done()
 	why := s.absent(r.Name, l)
 	if why == nil {
 		return v, nil

@@ -239,6 +239,26 @@ func TestAVolumeIsTakenBackIfNobodyKnowsWhetherItIsTheOnlyOne(t *testing.T) {
 	w.wantFiles()
 }
 
+func TestANewVolumeDoesNotWaitLongForAStoreThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.before("default", fake.StepPublish, 1, func() {
+			w.stores["shared"].Intercept(func(ctx context.Context, _ string, _ func() error) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})
+		})
+		begin := time.Now()
+		_, err := w.set.Create(t.Context(), "", data())
+		w.wantError(err, errdefs.DeadlineExceeded, "cannot be known", "shared")
+		if took := time.Since(begin); took > 30*time.Second {
+			t.Errorf("it took %v: somebody may have used the volume by then", took)
+		}
+		w.wantFiles()
+	})
+}
+
 func TestAContextThatEndsAfterPublicationLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for _, ensure := range []bool{false, true} {
