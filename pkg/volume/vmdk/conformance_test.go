@@ -4,6 +4,9 @@
 package vmdk
 
 import (
+	"path"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume/volumetest"
@@ -30,8 +33,23 @@ func TestConformanceUnderFaults(t *testing.T) {
 	volumetest.RunFaults(t, onVMFS)
 }
 
+// TestConformanceOnVSANUnderFaults has what differs on a datastore that takes no
+// files as disks. What goes on at the same time is for the race detector above.
 func TestConformanceOnVSANUnderFaults(t *testing.T) {
 	t.Parallel()
-	volumetest.Run(t, onVSAN)
-	volumetest.RunFaults(t, onVSAN)
+	volumetest.Run(t, func(t *testing.T) volumetest.Harness {
+		t.Helper()
+		if path.Base(t.Name()) == "a_capacity_is_what_was_asked_for" {
+			t.Skip("the simulator unpacks all of 2 TiB; TestVolumesAreCleanFileSystems has what is smaller")
+		}
+		return onVSAN(t)
+	})
+	volumetest.RunFaults(t, func(t *testing.T) volumetest.Harness {
+		t.Helper()
+		differs := []string{"create_killed", "create_cancelled", "clean_killed", "remove_killed_before"}
+		if !slices.ContainsFunc(differs, func(s string) bool { return strings.HasPrefix(path.Base(t.Name()), s) }) {
+			t.Skip("it is the same on every kind of datastore")
+		}
+		return onVSAN(t)
+	})
 }

@@ -171,13 +171,13 @@ func (s *Store) giveUp(ctx context.Context, d *draft) (published bool) {
 	if errdefs.Is(err, errdefs.NotFound) {
 		return false // nothing was made, or somebody has cleaned up already
 	}
+	holds := directory // or less
 	if err == nil && d.offered {
-		var holds bool
 		holds, err = s.holds(tidy, claimed)
-		published = err == nil && !holds
+		published = err == nil && holds == nothing
 	}
 	if err == nil {
-		err = s.delete(tidy, claimed, !published)
+		err = s.delete(tidy, claimed, holds)
 	}
 	if err != nil {
 		s.stays(ctx, d.entry, err)

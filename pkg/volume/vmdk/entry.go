@@ -5,6 +5,7 @@ package vmdk
 
 import (
 	"context"
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -22,10 +23,26 @@ func (s *Store) claim(ctx context.Context, e entry) (entry, error) {
 	return claimed, s.files.Move(ctx, s.layout.entry(e), s.layout.entry(claimed))
 }
 
-// holds reports whether an entry has its volume.
-func (s *Store) holds(ctx context.Context, e entry) (bool, error) {
+// contents is what an entry has of its volume.
+type contents int
+
+const (
+	nothing contents = iota
+	strayContent
+	directory
+)
+
+// holds says what an entry has of its volume.
+func (s *Store) holds(ctx context.Context, e entry) (contents, error) {
 	all, err := s.files.List(ctx, s.layout.entry(e), "*")
-	return slices.ContainsFunc(all, named(e.name)), err
+	switch i := slices.IndexFunc(all, named(e.name)); {
+	case err != nil || i < 0:
+		return nothing, err
+	case all[i].Dir:
+		return directory, nil
+	default:
+		return strayContent, nil
+	}
 }
 
 // takeBack brings a volume that was withdrawn, or was to be, to its place again,
@@ -50,7 +67,7 @@ func (s *Store) takeBack(ctx context.Context, e entry) error {
 // putBack moves a volume from a claimed entry, if it is there, to its place.
 func (s *Store) putBack(ctx context.Context, e entry) error {
 	holds, err := s.holds(ctx, e)
-	if err == nil && holds {
+	if err == nil && holds != nothing {
 		err = s.files.Move(ctx, s.layout.held(e), s.layout.volume(e.name))
 	}
 	if err != nil {
@@ -74,9 +91,9 @@ func (s *Store) stays(ctx context.Context, e entry, err error) {
 	klog.FromContext(ctx).Info("What is left of an operation on a volume stays for now", "path", s.files.Path(s.layout.entry(e)), "reason", err.Error())
 }
 
-// delete deletes a claimed entry, with the disk of its volume if it holds one.
-func (s *Store) delete(ctx context.Context, e entry, holds bool) error {
-	if holds {
+// delete deletes a claimed entry, with the disk that may be in the volume's directory.
+func (s *Store) delete(ctx context.Context, e entry, holds contents) error {
+	if holds == directory {
 		if err := s.deleteDisks(ctx, e); err != nil {
 			return err
 		}
@@ -106,19 +123,25 @@ func (s *Store) deleteDisks(ctx context.Context, e entry) error {
 		return nil
 	}
 	for _, disk := range all {
-		if err := s.files.DeleteDisk(ctx, disk); err != nil && !s.spoilt(ctx, err, disk) {
+		if err := s.deleteDisk(ctx, disk); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// spoilt reports that a disk could not be deleted because nobody can read it: it is
-// nothing but files then.
-func (s *Store) spoilt(ctx context.Context, err error, disk string) bool {
+// deleteDisk deletes a disk, unless nobody can read it: then it is nothing but files.
+func (s *Store) deleteDisk(ctx context.Context, disk string) error {
+	err := s.files.DeleteDisk(ctx, disk)
 	if !vcenter.IsTaskFault(err) || errdefs.Is(err, errdefs.Aborted) {
-		return false
+		return err
 	}
-	_, damage, failed := s.capacity(ctx, disk)
-	return failed == nil && damage != ""
+	_, damage, unread := s.capacity(ctx, disk)
+	switch {
+	case unread != nil:
+		return errdefs.Wrap(errdefs.KindOf(unread), errors.Join(unread, err), "look why %s cannot be deleted", s.files.Path(disk))
+	case damage != "":
+		return nil
+	}
+	return err
 }

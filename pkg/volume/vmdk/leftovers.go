@@ -184,7 +184,7 @@ func (s *Store) clean(ctx context.Context, d debris, now *sight) error {
 	if err != nil {
 		return err
 	}
-	if holds && d.entry.phase == removing && len(now.ofVolume(d.entry.name)) > 0 {
+	if holds != nothing && d.entry.phase == removing && len(now.ofVolume(d.entry.name)) > 0 {
 		err := s.putBack(ctx, claimed)
 		if !errdefs.Is(err, errdefs.AlreadyExists) {
 			return err

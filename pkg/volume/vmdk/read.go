@@ -262,11 +262,11 @@ func (s *Store) List(ctx context.Context) ([]volume.Volume, error) {
 	}
 	entries := tree[""]
 	all := make([]*volume.Volume, len(entries))
-	group, ctx := errgroup.WithContext(ctx)
+	group, each := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
 	for i, e := range entries {
 		group.Go(func() error {
-			v, err := s.listed(ctx, found{Entry: e, tree: tree, dir: e.Name})
+			v, err := s.listed(each, found{Entry: e, tree: tree, dir: e.Name})
 			if err != nil && !errdefs.Is(err, errdefs.NotFound) { // removed meanwhile
 				return s.fail(err, "read volume %s", e.Name)
 			}

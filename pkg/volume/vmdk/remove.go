@@ -23,7 +23,7 @@ func (s *Store) Remove(ctx context.Context, name string, except ...string) error
 }
 
 func (s *Store) remove(ctx context.Context, e entry, except []string) error {
-	dir, err := s.exists(ctx, e.name)
+	is, err := s.exists(ctx, e.name)
 	if err != nil {
 		return err
 	}
@@ -45,20 +45,26 @@ func (s *Store) remove(ctx context.Context, e entry, except []string) error {
 	if err != nil {
 		return errors.Join(err, s.takeBack(ctx, e))
 	}
-	return s.destroy(ctx, e, dir)
+	return s.destroy(ctx, e, is)
 }
 
-// exists reports whether what is by a name is a directory; NotFound if nothing is.
-func (s *Store) exists(ctx context.Context, name string) (dir bool, err error) {
-	err = s.absent(ctx, name)
+// exists says what is by a name; NotFound if nothing is.
+func (s *Store) exists(ctx context.Context, name string) (contents, error) {
+	err := s.absent(ctx, name)
 	if errdefs.Is(err, errdefs.AlreadyExists) {
-		return true, nil
+		return directory, nil
 	}
 	if err != nil {
-		return false, err
+		return nothing, err
 	}
 	v, err := s.look(ctx, name)
-	return v == nil || v.Damage != strayFile, err
+	switch {
+	case err != nil:
+		return nothing, err
+	case v != nil && v.Damage == strayFile:
+		return strayContent, nil
+	}
+	return directory, nil
 }
 
 // withdraw moves a volume out of its place.
@@ -75,7 +81,7 @@ func (s *Store) withdraw(ctx context.Context, e entry) error {
 // destroy deletes a volume that was withdrawn and that nobody has. From the claim on
 // it does not come back, with one exception: somebody has its disk of whom
 // vCenter does not know.
-func (s *Store) destroy(ctx context.Context, e entry, dir bool) error {
+func (s *Store) destroy(ctx context.Context, e entry, is contents) error {
 	claimed, err := s.claim(ctx, e)
 	if errdefs.Is(err, errdefs.NotFound) {
 		return errdefs.New(errdefs.Aborted, "meanwhile somebody else cleaned up behind this removal")
@@ -83,7 +89,7 @@ func (s *Store) destroy(ctx context.Context, e entry, dir bool) error {
 	if err != nil {
 		return errors.Join(err, s.takeBack(ctx, e))
 	}
-	err = s.delete(ctx, claimed, dir)
+	err = s.delete(ctx, claimed, is)
 	if vcenter.IsFileLocked(err) {
 		if _, _, unread := s.capacity(ctx, diskIn(s.layout.held(claimed), e.name)); unread == nil { // whole
 			return errors.Join(s.explained(ctx, claimed, err), s.takeBack(ctx, claimed))
