@@ -96,7 +96,9 @@ func New(o Options) *Backend {
 		}
 	}
 	if o.Volumes == nil {
-		o.Volumes = locations.Open
+		o.Volumes = func(client *vcenter.Client, host *vch.Config) *volume.Set {
+			return locations.Open(locations.Options{Client: client, Host: host})
+		}
 	}
 	return &Backend{
 		pool: o.Pool, clock: o.Clock, vchs: vch.NewCache(o.Clock, o.VCHCacheTTL), limits: o.Limits, hostKey: o.HostKey,
