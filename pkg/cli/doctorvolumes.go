@@ -73,7 +73,7 @@ func (d *doctor) checkVolumeStore(ctx context.Context, host *vch.Config, set *vo
 		}
 	}
 	if len(damaged) > 0 {
-		d.fail(check, errdefs.New(errdefs.FailedPrecondition, "%s: %d of %s damaged, which can hide all of them from docker: %s; docs/volumes.md says what to do",
+		d.fail(check, errdefs.New(errdefs.FailedPrecondition, "%s: %d of %s damaged: %s; docs/volumes.md says what to do",
 			place, len(damaged), countText(len(volumes), "volume is", "volumes are"), someText(damaged)))
 	} else {
 		d.ok(check, "%s: %s, %s%s", place, store.Driver(), countText(len(volumes), "volume", "volumes"), room)

@@ -62,8 +62,8 @@ func TestTheDoctorLooksAtVolumeStores(t *testing.T) {
 			}
 			c.bays["nfs"].Damage("s6", "bad")
 		}, 1, []string{
-			"FAIL volume store default [LocalDS_0] vch-1-volumes: 1 of 2 volumes are damaged, which can hide all of them from docker: stray (it has no metadata); docs/volumes.md says what to do",
-			"FAIL volume store nfs nfs of VCH vch-1 (nfs://nfs.example/nfs): 6 of 6 volumes are damaged, which can hide all of them from docker: s1 (bad), s2 (bad), s3 (bad), s4 (bad), s5 (bad) and 1 other; docs/volumes.md says what to do",
+			"FAIL volume store default [LocalDS_0] vch-1-volumes: 1 of 2 volumes are damaged: stray (it has no metadata); docs/volumes.md says what to do",
+			"FAIL volume store nfs nfs of VCH vch-1 (nfs://nfs.example/nfs): 6 of 6 volumes are damaged: s1 (bad), s2 (bad), s3 (bad), s4 (bad), s5 (bad) and 1 other; docs/volumes.md says what to do",
 			machine,
 		}},
 		{"two of one name", func(t *testing.T, c *cellar) {

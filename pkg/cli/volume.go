@@ -67,7 +67,7 @@ func volumesOf(opts Options, client *vcenter.Client, host *vch.Config) *volume.S
 	if opts.Volumes != nil {
 		return opts.Volumes(client, host)
 	}
-	return locations.Open(client, host)
+	return locations.Open(locations.Options{Client: client, Host: host, Owner: opts.Owner, Clock: opts.Clock})
 }
 
 // addStore adds --store of the commands that are about volumes by name.
