@@ -36,6 +36,9 @@ type fixture struct {
 	h Harness
 	// looks lets one step at a time look at the world.
 	looks *sync.Mutex
+	// dies are the steps at which it is known to leave something when a process dies that
+	// makes a volume, removes one, or removes one that a VM wants.
+	dies struct{ making, removing, wanted int }
 }
 
 // request is that of a volume with all that can be said of one.

@@ -21,18 +21,19 @@ func leaving() map[string]func(*fixture) {
 	}
 }
 
-// debris leaves what a creator leaves that died in the middle of its work. It
+// halfMade leaves what a creator leaves that died in the middle of its work. It
 // reports false if there is no such thing here.
-func (f *fixture) debris(work func(s volume.Store) error) bool {
+func (f *fixture) halfMade() bool {
 	f.Helper()
-	for step := 1; step <= maxSteps; step++ {
+	for step := max(1, f.dies.making); step <= maxSteps; step++ {
 		before := len(f.h.Files())
 		s, struck := f.h.Faulty(Fault{Step: step, Kind: errdefs.Unavailable, After: true, Kill: true})
-		_ = work(s)
+		_, _ = s.Create(f.Context(), request(name))
 		if !struck() {
 			return false
 		}
 		if _, ok := f.listed(name); !ok && len(f.h.Files()) > before {
+			f.dies.making = step
 			return true
 		}
 		f.clean()
@@ -41,11 +42,6 @@ func (f *fixture) debris(work func(s volume.Store) error) bool {
 		}
 	}
 	return false
-}
-
-func (f *fixture) halfMade() bool {
-	f.Helper()
-	return f.debris(func(s volume.Store) error { _, err := s.Create(f.Context(), request(name)); return err })
 }
 
 func youngDebris(f *fixture) {
@@ -119,14 +115,14 @@ func debrisIsNoHindrance(f *fixture) {
 // sight. It reports false if there is no such thing here.
 func (f *fixture) halfRemoved() bool {
 	f.Helper()
-	_, ok := f.halfRemovedAfter(func() (volume.User, bool) { return volume.User{}, false })
+	_, ok := f.halfRemovedAfter(&f.dies.removing, func() (volume.User, bool) { return volume.User{}, false })
 	return ok
 }
 
 // halfRemovedWanted is halfRemoved with a VM that came when the volume was there still.
 func (f *fixture) halfRemovedWanted() (user volume.User, ok bool) {
 	f.Helper()
-	return f.halfRemovedAfter(func() (volume.User, bool) {
+	return f.halfRemovedAfter(&f.dies.wanted, func() (volume.User, bool) {
 		f.looks.Lock()
 		defer f.looks.Unlock()
 		return f.h.Use(name, f.common())
@@ -134,16 +130,18 @@ func (f *fixture) halfRemovedWanted() (user volume.User, ok bool) {
 }
 
 // halfRemovedAfter is halfRemoved with a VM that may come just before the remover dies.
-func (f *fixture) halfRemovedAfter(come func() (volume.User, bool)) (user volume.User, ok bool) {
+// It begins at a step, and keeps at which one it was.
+func (f *fixture) halfRemovedAfter(at *int, come func() (volume.User, bool)) (user volume.User, ok bool) {
 	f.Helper()
 	wanted := false
-	for step := 1; step <= maxSteps; step++ {
+	for step := max(1, *at); step <= maxSteps; step++ {
 		f.createWritten(name)
 		joined := false
 		s, struck := f.h.Faulty(Fault{Step: step, Before: func() { user, joined = come() }, Kind: errdefs.Unavailable, After: true, Kill: true})
 		_ = s.Remove(f.Context(), name)
 		wanted = wanted || joined
 		if _, there := f.listed(name); !there && len(f.h.Files()) > 0 && joined == wanted {
+			*at = step
 			return user, true
 		}
 		if joined {
@@ -186,7 +184,7 @@ func debrisOfOlder(f *fixture) {
 func cleanTogether(f *fixture) {
 	f.createWritten("there")
 	before := len(f.h.Files())
-	f.debris(func(s volume.Store) error { _, err := s.Create(f.Context(), request(name)); return err })
+	f.halfMade()
 	f.h.Advance(long)
 	leftovers := f.leftovers(f.h.Store())
 	stores := []volume.Store{f.h.Store(), f.h.Store()}

@@ -272,9 +272,15 @@ func walkRemoveDamaged(f *fixture, fault Fault) {
 
 func walkClean(f *fixture, fault Fault) {
 	for what, debris := range map[string]func() bool{"half made": f.halfMade, "half removed": f.halfRemoved} {
-		f.walk(fault, func(_ int, s volume.Store, struck func() bool) {
+		f.walk(fault, func(step int, s volume.Store, struck func() bool) {
 			cleaner, ok := s.(volume.Cleaner)
-			if !ok || !debris() {
+			if !ok {
+				return
+			}
+			if !debris() {
+				if step > 1 {
+					f.Fatal("what a process leaves that dies could not be made again")
+				}
 				return
 			}
 			f.h.Advance(long)
@@ -291,14 +297,17 @@ func walkClean(f *fixture, fault Fault) {
 
 // walkCleanWanted cleans up after a removal that was cut off when a VM had come.
 func walkCleanWanted(f *fixture, fault Fault) {
-	f.walk(fault, func(_ int, s volume.Store, struck func() bool) {
+	f.walk(fault, func(step int, s volume.Store, struck func() bool) {
 		cleaner, ok := s.(volume.Cleaner)
 		if !ok {
 			return
 		}
 		user, ok := f.halfRemovedWanted()
 		if !ok {
-			f.Skip("removers that die leave nothing here that a VM could have")
+			if step > 1 {
+				f.Fatal("what a process leaves that dies could not be made again")
+			}
+			return
 		}
 		f.h.Advance(long)
 		leftovers, err := cleaner.Leftovers(f.Context())
