@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"math"
 	"net"
+	"os"
 	"path"
 	"strings"
 	"sync"
@@ -39,7 +40,7 @@ func newHandler(t *tree, export string) *handler {
 
 // at is what is at a path now.
 func (h *handler) at(name string) (known, bool) {
-	info, err := h.tree.root.Lstat(clean(name))
+	info, err := os.Lstat(h.tree.path(name))
 	if err != nil {
 		return known{path: name}, false
 	}

@@ -90,9 +90,11 @@ func (t *tree) OpenFile(name string, flag int, mode os.FileMode) (billy.File, er
 	return &openFile{File: f, name: name}, nil
 }
 
-func (t *tree) Stat(name string) (os.FileInfo, error) { return t.info(t.root.Stat(clean(name))) }
+// Stat and Lstat are asked for all the time, and tell no more than that something is there.
+func (t *tree) Stat(name string) (os.FileInfo, error)  { return t.info(os.Stat(t.path(name))) }
+func (t *tree) Lstat(name string) (os.FileInfo, error) { return t.info(os.Lstat(t.path(name))) }
 
-func (t *tree) Lstat(name string) (os.FileInfo, error) { return t.info(t.root.Lstat(clean(name))) }
+func (t *tree) path(name string) string { return path.Join(t.root.Name(), path.Clean("/"+name)) }
 
 func (t *tree) info(info os.FileInfo, err error) (os.FileInfo, error) { return info, t.keep(err) }
 

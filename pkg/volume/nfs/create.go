@@ -218,7 +218,7 @@ func (a *attempt) settle(ctx context.Context, n *session) error {
 		if err != nil || mine {
 			return err
 		}
-		if at, there, err := n.walk(ctx, volumesDir, a.name); err != nil || !there || at.handle != a.volume {
+		if at, there, err := n.in(ctx, a.name, volumesDir); err != nil || !there || at.handle != a.volume {
 			return err // it was removed, and what is there is not for us to change
 		}
 		if err := a.place(ctx, n, metadata); err != nil {
@@ -243,13 +243,17 @@ func (a *attempt) inPlace(ctx context.Context, n *session, metadata handle) (boo
 
 // place puts this attempt's metadata in place, over whatever is there.
 func (a *attempt) place(ctx context.Context, n *session, metadata handle) error {
-	own, err := n.ensure(ctx, privateDir, newDir, a.entry)
+	attempt, there, err := n.in(ctx, a.entry, privateDir, newDir)
+	if err == nil && !there {
+		err = errors.New("somebody took it for a leftover")
+	}
 	if err != nil {
 		return err
 	}
+	own := attempt.handle
 	dir, there, err := n.find(ctx, own, attemptMetadata)
 	if err == nil && !there {
-		err = a.write(ctx, n, own) // somebody took ours away
+		err = a.write(ctx, n, own) // it was in place, and somebody took it away
 		if err == nil {
 			dir, err = n.lookup(ctx, own, attemptMetadata)
 		}
@@ -277,11 +281,11 @@ func (a *attempt) place(ctx context.Context, n *session, metadata handle) error 
 
 // dismiss deletes what only the attempt needed.
 func (a *attempt) dismiss(ctx context.Context, n *session) error {
-	all, there, err := n.walk(ctx, privateDir, newDir)
+	all, there, err := n.dir(ctx, privateDir, newDir)
 	if err != nil || !there {
 		return err
 	}
-	return n.removeTree(ctx, all.handle, a.entry)
+	return n.removeTree(ctx, all, a.entry)
 }
 
 // undo takes away what is left of an attempt that failed. If it may have published, what

@@ -128,11 +128,11 @@ func (n *session) orphans(ctx context.Context) ([]debris, error) {
 			continue
 		}
 		// What was listed first may have got a volume, or gone, since.
-		_, there, err := n.walk(ctx, volumesDir, e.name)
+		_, there, err := n.in(ctx, e.name, volumesDir)
 		if err != nil {
 			return nil, err
 		}
-		at, still, err := n.walk(ctx, metadataDir, e.name)
+		at, still, err := n.in(ctx, e.name, metadataDir)
 		if err != nil {
 			return nil, err
 		}
@@ -145,18 +145,18 @@ func (n *session) orphans(ctx context.Context) ([]debris, error) {
 
 // entries lists a directory that may be absent, with the times of all.
 func (n *session) entries(ctx context.Context, names ...string) ([]entry, error) {
-	dir, there, err := n.walk(ctx, names...)
+	dir, there, err := n.dir(ctx, names...)
 	if err != nil || !there {
 		return nil, err
 	}
-	all, err := n.list(ctx, dir.handle)
+	all, err := n.list(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
 	var known []entry
 	for _, e := range all {
 		if !e.known {
-			at, there, err := n.find(ctx, dir.handle, e.name)
+			at, there, err := n.find(ctx, dir, e.name)
 			if err != nil {
 				return nil, err
 			}
@@ -226,11 +226,11 @@ func (s *Store) clean(ctx context.Context, d debris) error {
 	return s.with(ctx, deletionTime, func(ctx context.Context, n *session) error {
 		switch d.kind {
 		case newDir:
-			dir, there, err := n.walk(ctx, privateDir, newDir)
+			dir, there, err := n.dir(ctx, privateDir, newDir)
 			if err != nil || !there {
 				return err
 			}
-			return n.removeTree(ctx, dir.handle, d.entry)
+			return n.removeTree(ctx, dir, d.entry)
 		case droppedDir:
 			return n.endDropped(ctx, d.name, d.entry)
 		case removedDir:
@@ -258,26 +258,26 @@ func (n *session) cleanMetadata(ctx context.Context, name string) error {
 // cleanRemoved ends a removal. A volume that somebody has comes back, unless there is
 // another one of its name: then it is that one that VMs have.
 func (s *Store) cleanRemoved(ctx context.Context, n *session, d debris, used bool) error {
-	removed, there, err := n.walk(ctx, privateDir, removedDir)
+	removed, there, err := n.dir(ctx, privateDir, removedDir)
 	if err != nil || !there {
 		return err
 	}
-	own, there, err := n.find(ctx, removed.handle, d.entry)
+	own, there, err := n.find(ctx, removed, d.entry)
 	if err != nil || !there {
 		return err
 	}
-	_, there, err = n.walk(ctx, volumesDir, d.name)
+	_, there, err = n.in(ctx, d.name, volumesDir)
 	if err != nil {
 		return err
 	}
 	if used && !there {
-		return s.bringBack(ctx, n, d, removed.handle)
+		return s.bringBack(ctx, n, d, removed)
 	}
 	// From now on this is under way, for others.
 	if err := n.touch(ctx, own.handle); err != nil && !answered(err) {
 		return err
 	}
-	if err := n.removeTree(ctx, removed.handle, d.entry); err != nil || there {
+	if err := n.removeTree(ctx, removed, d.entry); err != nil || there {
 		return err
 	}
 	return n.cleanMetadata(ctx, d.name)

@@ -4,7 +4,6 @@
 package nfs
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,19 +51,18 @@ func (s *Store) Remove(ctx context.Context, name string, except ...string) error
 
 func (s *Store) remove(ctx context.Context, r *removal, except []string) error {
 	err := s.with(ctx, workTime, func(ctx context.Context, n *session) error {
-		_, there, err := n.walk(ctx, volumesDir, r.name)
+		at, there, err := n.in(ctx, r.name, volumesDir)
 		if err == nil && !there {
 			err = s.absent(r.name)
 		}
+		if err == nil {
+			err = s.held(ctx, r.name, except)
+		}
+		if err == nil {
+			err = s.unpublish(ctx, n, r, at)
+		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	if err := s.held(ctx, r.name, except); err != nil {
-		return err
-	}
-	err = s.with(ctx, workTime, func(ctx context.Context, n *session) error { return s.unpublish(ctx, n, r) })
 	if err == nil {
 		err = s.held(ctx, r.name, except)
 	}
@@ -82,31 +80,24 @@ func (s *Store) remove(ctx context.Context, r *removal, except []string) error {
 }
 
 // unpublish moves a volume to where no VM can get it.
-func (s *Store) unpublish(ctx context.Context, n *session, r *removal) error {
-	volumes, there, err := n.walk(ctx, volumesDir)
-	if err != nil {
+func (s *Store) unpublish(ctx context.Context, n *session, r *removal, at node) (err error) {
+	if r.metadata, r.described, err = n.metadataOf(ctx, r.name); err != nil {
 		return err
 	}
-	if !there {
-		return s.absent(r.name)
-	}
-	if r.metadata, r.described, err = n.metadataOf(ctx, r.name); err != nil {
+	volumes, err := n.ensure(ctx, volumesDir)
+	if err != nil {
 		return err
 	}
 	removed, err := n.ensure(ctx, privateDir, removedDir)
 	if err != nil {
 		return err
 	}
-	at, there, err := n.find(ctx, volumes.handle, r.name)
-	if err != nil || !there {
-		return cmp.Or(err, s.absent(r.name))
-	}
 	// Else it would look as if it had been given up long ago. If it may not be touched, so be it.
 	if err := n.touch(ctx, at.handle); err != nil && !answered(err) {
 		return err
 	}
 	r.begun = true
-	err = n.rename(ctx, volumes.handle, r.name, removed, r.entry)
+	err = n.rename(ctx, volumes, r.name, removed, r.entry)
 	if is(err, statusNoEnt) {
 		return s.absent(r.name)
 	}
@@ -122,11 +113,11 @@ func (s *Store) restore(ctx context.Context, r *removal) error {
 		if err != nil {
 			return err
 		}
-		removed, there, err := n.walk(ctx, privateDir, removedDir)
+		removed, there, err := n.dir(ctx, privateDir, removedDir)
 		if err != nil || !there {
 			return err
 		}
-		if _, there, err = n.find(ctx, removed.handle, r.entry); err != nil || !there {
+		if _, there, err = n.find(ctx, removed, r.entry); err != nil || !there {
 			return err
 		}
 		// A rename would replace an empty directory.
@@ -136,7 +127,7 @@ func (s *Store) restore(ctx context.Context, r *removal) error {
 		if there {
 			return errdefs.New(errdefs.FailedPrecondition, "%s was made anew meanwhile", s.text(volumesDir, r.name))
 		}
-		return n.rename(ctx, removed.handle, r.entry, volumes, r.name)
+		return n.rename(ctx, removed, r.entry, volumes, r.name)
 	})
 	if err != nil {
 		return fmt.Errorf("it is at %s now, from where Clean brings it back if a VM has it: %w", s.text(privateDir, removedDir, r.entry), err)
@@ -158,7 +149,7 @@ func (s *Store) destroy(ctx context.Context, n *session, r *removal) error {
 
 // metadataOf returns the metadata that there are for a name. The file may be missing.
 func (n *session) metadataOf(ctx context.Context, name string) (metadata, bool, error) {
-	dir, there, err := n.walk(ctx, metadataDir, name)
+	dir, there, err := n.in(ctx, name, metadataDir)
 	if err != nil || !there {
 		return metadata{}, false, err
 	}
@@ -180,7 +171,7 @@ func (n *session) drop(ctx context.Context, name string, meant metadata) error {
 	if err != nil || !there || !same(now.dir, meant.dir) && now.dir.id != meant.dir.id || !same(now.file, meant.file) {
 		return err
 	}
-	if _, there, err := n.walk(ctx, volumesDir, name); err != nil || there {
+	if _, there, err := n.in(ctx, name, volumesDir); err != nil || there {
 		return err
 	}
 	dropped, err := n.ensure(ctx, privateDir, droppedDir)
@@ -201,20 +192,20 @@ func (n *session) drop(ctx context.Context, name string, meant metadata) error {
 // endDropped deletes metadata that were moved out of the way, or brings them back to a
 // volume that has none.
 func (n *session) endDropped(ctx context.Context, name, entry string) error {
-	dropped, there, err := n.walk(ctx, privateDir, droppedDir)
+	dropped, there, err := n.dir(ctx, privateDir, droppedDir)
 	if err != nil || !there {
 		return err
 	}
-	_, there, err = n.walk(ctx, volumesDir, name)
+	_, there, err = n.in(ctx, name, volumesDir)
 	if err != nil {
 		return err
 	}
 	if there {
-		if err := n.bringMetadata(ctx, name, dropped.handle, entry); err != nil {
+		if err := n.bringMetadata(ctx, name, dropped, entry); err != nil {
 			return err
 		}
 	}
-	return n.removeTree(ctx, dropped.handle, entry)
+	return n.removeTree(ctx, dropped, entry)
 }
 
 // bringMetadata moves metadata to where those of a volume belong, unless there are some.

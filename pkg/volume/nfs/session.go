@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path"
 	"slices"
 	"strconv"
 	"time"
@@ -50,6 +51,8 @@ type session struct {
 	export string
 	// taken is how many bytes of files were read.
 	taken int
+	// shared are the directories that all volumes share, as far as they were met.
+	shared map[string]handle
 }
 
 // with mounts the export, works on it, and unmounts it. It ends within a limit.
@@ -77,7 +80,7 @@ func (s *Store) open(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &session{conn: mounts, mounts: mounts, export: s.place.export}
+	n := &session{conn: mounts, mounts: mounts, export: s.place.export, shared: map[string]handle{}}
 	if n.root, err = mounts.mount(ctx, s.place.export); err != nil {
 		return nil, errors.Join(err, mounts.Close())
 	}
@@ -161,37 +164,54 @@ func (n *session) find(ctx context.Context, dir handle, name string) (node, bool
 	return found, err == nil, err
 }
 
-// walk finds what is at the end of a path from the root.
-func (n *session) walk(ctx context.Context, names ...string) (node, bool, error) {
-	at := node{handle: n.root}
-	for _, name := range names {
-		next, there, err := n.find(ctx, at.handle, name)
-		if err != nil || !there {
-			return node{}, false, err
+// dir finds a directory that all volumes share, by its path from the root.
+func (n *session) dir(ctx context.Context, names ...string) (handle, bool, error) {
+	at := n.root
+	for i, name := range names {
+		key := path.Join(names[:i+1]...)
+		if known, ok := n.shared[key]; ok {
+			at = known
+			continue
 		}
-		at = next
+		next, there, err := n.find(ctx, at, name)
+		if err != nil || !there {
+			return "", false, err
+		}
+		at = next.handle
+		n.shared[key] = at
 	}
 	return at, true, nil
 }
 
-// ensure makes directories that are not there, from the root on, and returns the last.
+// in finds what has a name in a directory that all volumes share.
+func (n *session) in(ctx context.Context, name string, names ...string) (node, bool, error) {
+	dir, there, err := n.dir(ctx, names...)
+	if err != nil || !there {
+		return node{}, false, err
+	}
+	return n.find(ctx, dir, name)
+}
+
+// ensure is dir, and makes what is not there.
 func (n *session) ensure(ctx context.Context, names ...string) (handle, error) {
 	at := n.root
-	for _, name := range names {
-		next, there, err := n.find(ctx, at, name)
+	for i := range names {
+		next, there, err := n.dir(ctx, names[:i+1]...)
 		if err != nil {
 			return "", err
 		}
 		if !there {
-			next, err = n.mkdir(ctx, at, name, directoryMode)
+			made, err := n.mkdir(ctx, at, names[i], directoryMode)
 			if is(err, statusExist) { // somebody else did
-				next, err = n.lookup(ctx, at, name)
+				made, err = n.lookup(ctx, at, names[i])
 			}
 			if err != nil {
 				return "", err
 			}
+			next = made.handle
+			n.shared[path.Join(names[:i+1]...)] = next
 		}
-		at = next.handle
+		at = next
 	}
 	return at, nil
 }
@@ -285,38 +305,31 @@ func (n *session) removeTree(ctx context.Context, dir handle, name string) error
 		return err
 	}
 	d.top = at.handle
-	return d.remove(ctx, dir, entry{name: name, known: true, attributes: at.attributes}, 0)
+	return d.remove(ctx, dir, name, at, 0)
 }
 
-func (d *deletion) remove(ctx context.Context, dir handle, e entry, depth int) error {
-	if !e.known {
-		at, there, err := d.n.find(ctx, dir, e.name)
-		if err != nil || !there {
-			return err
-		}
-		e.attributes = at.attributes
-	}
+func (d *deletion) remove(ctx context.Context, dir handle, name string, at node, depth int) error {
 	d.count++
 	if d.count%beatEvery == 0 {
 		if err := d.n.touch(ctx, d.top); err != nil && !answered(err) {
 			return err
 		}
 	}
-	if !e.directory {
-		return gone(d.n.remove(ctx, dir, e.name))
+	if !at.directory {
+		return gone(d.n.remove(ctx, dir, name))
 	}
 	if depth == maxDepth {
 		return fmt.Errorf("directories are nested more than %d deep", maxDepth)
 	}
 	for {
 		// Most often there is nothing in it.
-		err := gone(d.n.rmdir(ctx, dir, e.name))
+		err := gone(d.n.rmdir(ctx, dir, name))
 		if !is(err, statusNotEmpty, statusExist) {
 			return err
 		}
-		some, err2 := d.empty(ctx, dir, e.name, depth)
-		if err2 != nil {
-			return err2
+		some, failed := d.empty(ctx, at.handle, depth)
+		if failed != nil {
+			return failed
 		}
 		if !some {
 			return fmt.Errorf("a directory is listed as empty and is not: %w", err)
@@ -327,12 +340,8 @@ func (d *deletion) remove(ctx context.Context, dir handle, e entry, depth int) e
 // empty deletes the first part of what is in a directory, and reports whether there was
 // anything. The rest comes next time: so nothing depends on how a server numbers entries
 // while they vanish, and no directory is too large.
-func (d *deletion) empty(ctx context.Context, dir handle, name string, depth int) (bool, error) {
-	at, there, err := d.n.find(ctx, dir, name)
-	if err != nil || !there {
-		return true, err
-	}
-	entries, err := d.n.some(ctx, at.handle)
+func (d *deletion) empty(ctx context.Context, dir handle, depth int) (bool, error) {
+	entries, err := d.n.some(ctx, dir)
 	if err != nil {
 		return true, gone(err)
 	}
@@ -340,7 +349,17 @@ func (d *deletion) empty(ctx context.Context, dir handle, name string, depth int
 		entries = slices.Clone(entries[:min(len(entries), deep)])
 	}
 	for _, e := range entries {
-		if err := d.remove(ctx, at.handle, e, depth+1); err != nil {
+		at := node{attributes: e.attributes}
+		if !e.known || e.directory {
+			var there bool
+			if at, there, err = d.n.find(ctx, dir, e.name); err != nil {
+				return true, err
+			}
+			if !there {
+				continue
+			}
+		}
+		if err := d.remove(ctx, dir, e.name, at, depth+1); err != nil {
 			return true, err
 		}
 	}

@@ -131,12 +131,12 @@ func (s *Store) Get(ctx context.Context, name string) (*volume.Volume, error) {
 	}
 	var v *volume.Volume
 	err := s.with(ctx, workTime, func(ctx context.Context, n *session) error {
-		dir, there, err := n.walk(ctx, volumesDir)
+		dir, there, err := n.dir(ctx, volumesDir)
 		if err != nil {
 			return err
 		}
 		if there {
-			v, err = s.look(ctx, n, dir.handle, entry{name: name})
+			v, err = s.look(ctx, n, dir, entry{name: name})
 		}
 		if err == nil && v == nil {
 			err = s.absent(name)
@@ -160,16 +160,16 @@ func (s *Store) List(ctx context.Context) ([]volume.Volume, error) {
 	}
 	volumes := []volume.Volume{}
 	err := s.with(ctx, workTime, func(ctx context.Context, n *session) error {
-		dir, there, err := n.walk(ctx, volumesDir)
+		dir, there, err := n.dir(ctx, volumesDir)
 		if err != nil || !there {
 			return err
 		}
-		entries, err := n.list(ctx, dir.handle)
+		entries, err := n.list(ctx, dir)
 		if err != nil {
 			return err
 		}
 		for _, e := range entries {
-			v, err := s.look(ctx, n, dir.handle, e)
+			v, err := s.look(ctx, n, dir, e)
 			if err != nil {
 				return err
 			}
@@ -218,7 +218,10 @@ func (s *Store) inspect(ctx context.Context, n *session, name string, at attribu
 		return v, nil //nolint:nilerr // said otherwise
 	}
 	file := path.Join(metadataDir, name, volume.MetadataKey)
-	f, there, err := n.walk(ctx, metadataDir, name, volume.MetadataKey)
+	f, there, err := n.in(ctx, name, metadataDir)
+	if err == nil && there {
+		f, there, err = n.find(ctx, f.handle, volume.MetadataKey)
+	}
 	var content []byte
 	if err == nil && there && !f.directory {
 		content, err = n.contents(ctx, f.handle, volume.MaxMetadata+1)
