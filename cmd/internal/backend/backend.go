@@ -23,6 +23,8 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume/locations"
 )
 
 // endTimeout is how long work in the background and the logout may take at the
@@ -104,6 +106,8 @@ func (f *Flags) Driver() (d provider.Driver, end func(context.Context) error) {
 	who := owner.Name("driver")
 	backend := vsphere.New(vsphere.Options{Pool: pool, Images: images, ImageStore: func(client *vcenter.Client, host *vch.Config) image.Store {
 		return imagevsphere.New(imagevsphere.Options{Client: client, Host: host, Owner: who})
+	}, Volumes: func(client *vcenter.Client, host *vch.Config) *volume.Set {
+		return locations.Open(locations.Options{Client: client, Host: host, Owner: who})
 	}})
 	return provider.NewMachinePlugin(backend, provider.Options{CallTimeout: f.CallTimeout}), end
 }
