@@ -187,6 +187,9 @@ func (s *Sim) isDatastore(name string) bool {
 	return ok
 }
 
+// LocalPath returns where a datastore path is in the simulator's own files.
+func (s *Sim) LocalPath(file string) string { return s.localPath(file) }
+
 // localPath returns where the simulator keeps a datastore path, or "" if that
 // is no path on a datastore of this world. On vSAN the first element is
 // translated from its friendly name.
