@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
@@ -18,7 +19,7 @@ import (
 
 // worlds are the kinds of datastores that differ in how a disk gets there.
 func worlds() map[string]vchsim.Options {
-	return map[string]vchsim.Options{"VMFS": {}, "vSAN": {VSAN: true}}
+	return map[string]vchsim.Options{"VMFS": {}, "vSAN": {VSAN: true, LeaseTimeout: time.Second}}
 }
 
 func TestAProcessThatIsKilledAtAnyRequestOfACreateLeavesAVolumeOrNone(t *testing.T) {

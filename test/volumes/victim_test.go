@@ -8,9 +8,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"testing"
+
+	"k8s.io/klog/v2"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
@@ -57,6 +60,8 @@ func live(ctx context.Context, text string) error {
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
 		return err
 	}
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
 	cfg, err := vcenter.ConfigFromSecret(v.Secret)
 	if err != nil {
 		return err
@@ -121,8 +126,8 @@ func (s *site) kill(o operation, name string, n int) (struck bool) {
 	}
 	killed := make(chan struct{})
 	stop, handled := s.sim.OnRequest(n, func() {
-		_ = cmd.Process.Kill()
 		close(killed)
+		_ = cmd.Process.Kill()
 	})
 	defer stop()
 	if _, err := fmt.Fprintln(in, "go"); err != nil {

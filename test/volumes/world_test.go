@@ -5,6 +5,7 @@ package volumes_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,18 +147,25 @@ func (s *site) whatVICLists() []string {
 	return names
 }
 
-// clean makes everything old, and cleans.
+// clean makes everything old, and cleans. What is being imported is in vCenter's hands
+// until its lease ends.
 func (s *site) clean() (leftovers int) {
 	s.Helper()
 	s.old()
-	found, err := s.stores.Leftovers(s.Context())
-	if err == nil {
-		err = s.stores.Clean(s.Context(), found...)
-	}
+	var last error
+	err := wait.PollUntilContextTimeout(s.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		found, err := s.stores.Leftovers(ctx)
+		if err == nil {
+			leftovers = max(leftovers, len(found))
+			err = s.stores.Clean(ctx, found...)
+		}
+		last = err
+		return err == nil, nil
+	})
 	if err != nil {
-		s.Fatal(err)
+		s.Fatal(errors.Join(err, last))
 	}
-	return len(found)
+	return leftovers
 }
 
 // onlyVolumesAreNew expects no file that is new but those of volumes.
