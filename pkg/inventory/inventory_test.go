@@ -359,6 +359,10 @@ func TestFailuresAreSaidAndTheViewIsTakenAway(t *testing.T) {
 		}
 		w.calls(method, calls)
 	}
+	w.sim.ClearFaults()
+	if err := w.sim.SetFault(vchsim.FaultRule{Method: "RetrievePropertiesEx", Kind: "NoPermission"}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := w.reader.Keys(t.Context(), []types.ManagedObjectReference{w.host.Appliance}, "x"); !errdefs.Is(err, errdefs.PermissionDenied) {
 		t.Errorf("Keys: %v", err)
 	}

@@ -38,6 +38,7 @@ func volumes() map[string]func(*fixture) {
 		"many machines come and go with their volumes":                     manyVolumes,
 		"creating a machine again changes no volume":                       volumesAgain,
 		"deleting without a VM takes what a cut-off create made":           cutOffVolumes,
+		"a machine whose deletion was cut off is made afresh":              cutOffDeletion,
 		"a volume that is not the machine's is never deleted with it":      foreignVolumes,
 		"an anonymous volume that is not the machine's is not joined":      strangeVolume,
 		"a store that the VCH has not is FailedPrecondition":               absentStore,
@@ -280,6 +281,38 @@ func cutOffVolumes(f *fixture) {
 	}
 }
 
+// cutOffDeletion kills delete at some of its steps, and creates the machine again.
+func cutOffDeletion(f *fixture) {
+	f.volumes = []v1alpha1.Volume{named("kept", "/data"), anonymous("/cache")}
+	f.h.PlantVolume("kept", Volume{Content: content})
+	const name = "m"
+	cache := f.anonymousName(name, "/cache")
+	for step := 1; step <= maxSteps; step += 3 {
+		f.start(name)
+		heal := f.h.Inject(Fault{Step: step, After: true, Kill: true, Kind: errdefs.Unavailable})
+		err := f.operation("delete").run(f.Context(), f, name)
+		struck := heal()
+		if err != nil && !struck {
+			f.Fatal(err)
+		}
+		if err := f.patiently(func() error { return f.operation("create").run(f.Context(), f, name) }); err != nil {
+			f.Fatalf("create after delete was struck at step %d: %v", step, err)
+		}
+		f.initialize(name)
+		f.wantRunning(name)
+		f.wantVolumes(fmt.Sprintf("after delete was struck at step %d", step), map[string]Volume{
+			"kept": {Content: content, Holders: []string{name}},
+			cache:  {Labels: f.labels(name, true), Holders: []string{name}},
+		})
+		f.delete(name)
+		f.wantAbsent(name)
+		if !struck {
+			return
+		}
+	}
+	f.Fatal("delete did not make it through")
+}
+
 func foreignVolumes(f *fixture) {
 	f.volumes = []v1alpha1.Volume{policy(named("own-{machine}", "/own"), v1alpha1.DeleteVolume), anonymous("/cache")}
 	otherCluster := f.labels("b", false)
@@ -344,29 +377,22 @@ func stoppedVolumes(f *fixture) {
 }
 
 // volumeWalks are walks with machines that have a volume that stays and one that goes.
+// A process that dies before a step has died after the one before it, so that is
+// walked once.
 func volumeWalks() map[string]func(*fixture) {
-	kill := func(after bool) func(context.CancelFunc) Fault {
-		return func(context.CancelFunc) Fault { return Fault{After: after, Kill: true, Kind: errdefs.Unavailable} }
-	}
+	killed := func(context.CancelFunc) Fault { return Fault{After: true, Kill: true, Kind: errdefs.Unavailable} }
 	lost := func(context.CancelFunc) Fault { return Fault{After: true, Kind: errdefs.Unavailable} }
 	tests := map[string]func(*fixture){}
 	for _, op := range []string{"create", "delete"} {
-		for _, after := range []bool{false, true} {
-			tests[fmt.Sprintf("%s with volumes killed at each step, after it: %v", op, after)] = func(f *fixture) {
-				f.volumeWalk(op, kill(after), errdefs.Unavailable)
-			}
-		}
-		tests[op+" with volumes without the answer of each step"] = func(f *fixture) { f.volumeWalk(op, lost, errdefs.Unavailable) }
-		tests[op+" with volumes and a fault at each step"] = func(f *fixture) {
-			f.volumeWalk(op, func(context.CancelFunc) Fault { return Fault{Kind: errdefs.Internal} }, errdefs.Internal)
-		}
+		tests[op+" with volumes killed after each step"] = func(f *fixture) { f.volumeWalk(op, killed) }
+		tests[op+" with volumes without the answer of each step"] = func(f *fixture) { f.volumeWalk(op, lost) }
 	}
 	return tests
 }
 
 // volumeWalk is alternate with one volume that all machines have, one after the other,
 // and that must be there with what is on it after each.
-func (f *fixture) volumeWalk(opName string, fault func(context.CancelFunc) Fault, kind errdefs.Kind) {
+func (f *fixture) volumeWalk(opName string, fault func(context.CancelFunc) Fault) {
 	f.volumes = []v1alpha1.Volume{named("kept", "/data"), anonymous("/cache")}
 	planted := map[string]Volume{"kept": {Content: content}}
 	f.h.PlantVolume("kept", planted["kept"])
@@ -374,5 +400,5 @@ func (f *fixture) volumeWalk(opName string, fault func(context.CancelFunc) Fault
 		f.Helper()
 		f.wantVolumes(fmt.Sprintf("after %s was struck at step %d", opName, step), planted)
 	}
-	alternate(f, opName, fault, kind)
+	alternate(f, opName, fault, errdefs.Unavailable)
 }

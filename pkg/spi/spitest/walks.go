@@ -86,9 +86,9 @@ func (f *fixture) walk(opName string, ends func(step int) []bool, fault func(con
 // prepare brings a machine to where the operation starts.
 func (f *fixture) prepare(opName, name string) {
 	f.Helper()
-	switch opName {
-	case "create":
-	case "initialize":
+	switch {
+	case opName == "create":
+	case opName == "initialize", len(f.volumes) > 0: // volumes are all one to a machine that runs
 		f.create(name)
 	default:
 		f.start(name)
