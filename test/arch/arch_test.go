@@ -29,9 +29,9 @@ var layers = map[string][]string{
 
 	// The contract between the driver and what makes machines.
 	"pkg/spi":         {"pkg/api/...", "pkg/errdefs", "pkg/identity"},
-	"pkg/spi/fake":    {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/version"},
+	"pkg/spi/fake":    {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/version", "pkg/volume"},
 	"pkg/spi/mock":    {"pkg/api/...", "pkg/errdefs", "pkg/spi"},
-	"pkg/spi/spitest": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi"},
+	"pkg/spi/spitest": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/volume"},
 
 	// The contract of image stores, and what keeps to it.
 	"pkg/image":           {"pkg/errdefs"},
