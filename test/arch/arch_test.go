@@ -84,7 +84,7 @@ var fences = map[string][]string{
 	"google.golang.org/grpc":                         {"pkg/api/cmi", "pkg/provider/cmi", "cmd", "test"},
 	"github.com/grpc-ecosystem":                      {"pkg/provider/cmi", "cmd"},
 	"github.com/google/go-containerregistry":         {"pkg/image/registry", "test"},
-	"github.com/willscott/go-nfs-client":             {"pkg/volume/nfs"},
+	"github.com/willscott/go-nfs-client":             {"test"},
 	"github.com/willscott/go-nfs":                    {"test"},
 	"github.com/go-git/go-billy":                     {"test"},
 	"github.com/spf13/cobra":                         {"pkg/cli", "cmd"},
