@@ -171,7 +171,7 @@ func (s *Store) clean(ctx context.Context, d debris, now *sight) error {
 		return s.disks.DestroyHolder(ctx, d.holder.Ref, d.holder.Mark)
 	}
 	if users := now.inEntry(d.entry); len(users) > 0 {
-		return inUse("it", users)
+		return inUse(users)
 	}
 	claimed, err := s.claim(ctx, d.entry)
 	if errdefs.Is(err, errdefs.NotFound) {

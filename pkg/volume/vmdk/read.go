@@ -283,7 +283,7 @@ func (s *Store) List(ctx context.Context) ([]volume.Volume, error) {
 // listed reads a volume that was found in a search.
 func (s *Store) listed(ctx context.Context, f found) (*volume.Volume, error) {
 	if volume.ValidateName(f.Name) != nil {
-		return s.unnamed(f), nil
+		return s.unnamed(f), nil //nolint:nilerr // it is the volume's damage
 	}
 	if !f.whole() {
 		v, err := s.damaged(ctx, f)

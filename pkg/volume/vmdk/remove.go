@@ -32,14 +32,14 @@ func (s *Store) remove(ctx context.Context, e entry, except []string) error {
 		return err
 	}
 	if users := now.ofVolume(e.name, except...); len(users) > 0 {
-		return inUse("it", users)
+		return inUse(users)
 	}
 	if err := s.withdraw(ctx, e); err != nil { // or the answer was lost
 		return errors.Join(s.explained(ctx, e, err), s.takeBack(ctx, e))
 	}
 	if now, err = s.see(ctx); err == nil {
 		if users := now.ofEntry(e, except...); len(users) > 0 {
-			err = inUse("it", users)
+			err = inUse(users)
 		}
 	}
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *Store) explained(ctx context.Context, e entry, err error) error {
 	}
 	if now, failed := s.see(ctx); failed == nil {
 		if users := now.ofEntry(e); len(users) > 0 {
-			return errors.Join(inUse("it", users), err)
+			return errors.Join(inUse(users), err)
 		}
 	}
 	return errdefs.Wrap(errdefs.FailedPrecondition, err, "its disk is in use, by a VM or a host that this vCenter or this user does not see; detach it there first")

@@ -267,41 +267,75 @@ func TestALockedDiskStaysAndItsHolderIsNamed(t *testing.T) {
 	w.wantNothing()
 }
 
-// TestMovesThatComeLateFindNothing: a task goes on in vCenter when nobody waits for it any more.
-func TestMovesThatComeLateFindNothing(t *testing.T) {
+// TestMovesThatComeLateDoNoHarm: a task goes on in vCenter when nobody waits for it any
+// more, and may have its effect before any of the steps that follow.
+func TestMovesThatComeLateDoNoHarm(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, vchsim.FastStore, vchsim.Options{})
-	late := func(after int, call func(s *Store) error) {
-		t.Helper()
-		s := w.store()
-		d := &delayed{files: s.files, after: after}
-		s.use(d)
-		if err := call(s); !errdefs.Is(err, errdefs.DeadlineExceeded) {
-			t.Errorf("the error is %v", err)
-		}
-		if err := w.plain.files.Move(t.Context(), d.from, d.to); !errdefs.Is(err, errdefs.NotFound) {
-			t.Errorf("move %s to %s: %v", d.from, d.to, err)
+	for what, after := range map[string]int{"publication": 0, "withdrawal": 0, "claim": 1} {
+		w := newWorld(t, vchsim.FastStore, vchsim.Options{})
+		for at := 1; ; at++ {
+			s := w.store()
+			d := &delayed{files: s.files, after: after, at: at}
+			m := newSeam(w, s, volumetest.Fault{Step: never})
+			m.files, m.before = d, d.step
+			var err error
+			if what == "publication" {
+				_, err = s.Create(t.Context(), small("data"))
+			} else {
+				w.create(small("data"))
+				w.Write("data", "kept")
+				err = s.Remove(t.Context(), "data")
+			}
+			d.done()
+			entries, stumbles := w.Listed()
+			there := len(entries) == 1
+			switch {
+			case stumbles != nil:
+				t.Error(stumbles)
+			case what == "publication" && there != (err == nil):
+				t.Errorf("the volume is there: %v, and the error is %v", there, err)
+			case what == "withdrawal" && (err == nil || !there || w.Read("data") != "kept"):
+				t.Errorf("the volume is there: %v, and the error is %v", there, err)
+			case what == "claim" && err == nil:
+				t.Error("no error")
+			}
+			if there {
+				if err := w.store().Remove(t.Context(), "data"); err != nil {
+					t.Error(err)
+				}
+			}
+			if what == "claim" {
+				w.clean()
+			}
+			w.wantNothing()
+			if t.Failed() {
+				t.Fatalf("that was with a %s that came before step %d after it was given up", what, at)
+			}
+			if d.at > 0 {
+				break // that many there are not
+			}
 		}
 	}
-	late(0, func(s *Store) error { _, err := s.Create(t.Context(), small("data")); return err })
-	w.wantVIC()
-	w.wantNothing()
-	w.create(small("data"))
-	late(0, func(s *Store) error { return s.Remove(t.Context(), "data") })
-	w.wantVIC("data")
-	late(1, func(s *Store) error { return s.Remove(t.Context(), "data") })
-	w.wantVIC("data")
-	if err := w.store().Remove(t.Context(), "data"); err != nil {
-		t.Error(err)
-	}
-	w.wantNothing()
 }
 
-// delayed does one move too late.
+// clean deletes what operations left that ended long ago.
+func (w *world) clean() {
+	w.Helper()
+	w.Advance(time.Hour)
+	left, err := w.store().Leftovers(w.Context())
+	if err == nil {
+		err = w.store().Clean(w.Context(), left...)
+	}
+	if err != nil {
+		w.Error(err)
+	}
+}
+
+// delayed does one move too late: before a step that follows, or at the end.
 type delayed struct {
 	files
-	after    int
-	from, to string
+	after, at int
+	from, to  string
 }
 
 func (d *delayed) Move(ctx context.Context, from, to string) error {
@@ -310,6 +344,19 @@ func (d *delayed) Move(ctx context.Context, from, to string) error {
 		return errdefs.New(errdefs.DeadlineExceeded, "move %s", from)
 	}
 	return d.files.Move(ctx, from, to)
+}
+
+func (d *delayed) step(string) {
+	if d.from == "" {
+		return
+	}
+	if d.at--; d.at == 0 {
+		d.done()
+	}
+}
+
+func (d *delayed) done() {
+	_ = d.files.Move(context.Background(), d.from, d.to)
 }
 
 func TestHoldersOfImportsThatWereCutOffAreFound(t *testing.T) {

@@ -153,7 +153,7 @@ func (s *Store) Users(ctx context.Context, names ...string) (map[string][]volume
 }
 
 // inUse is the error of a volume that must stay.
-func inUse(what string, users []volume.User) error {
+func inUse(users []volume.User) error {
 	const most = 10
 	var names []string
 	for i, u := range users {
@@ -167,5 +167,5 @@ func inUse(what string, users []volume.User) error {
 		}
 		names = append(names, text)
 	}
-	return errdefs.New(errdefs.FailedPrecondition, "%s is used by %d VMs: %s; delete them or detach it first", what, len(users), strings.Join(names, "; "))
+	return errdefs.New(errdefs.FailedPrecondition, "it is used by %d VMs: %s; delete them or detach it first", len(users), strings.Join(names, "; "))
 }
