@@ -139,7 +139,7 @@ func (m mount) fill() error {
 
 // copyTree copies what is in a directory, with owners, permissions and times.
 func copyTree(from, to string) (count int, err error) {
-	err = filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(from, func(name string, _ fs.DirEntry, err error) error {
 		if err != nil || name == from {
 			return err
 		}
