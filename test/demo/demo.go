@@ -8,7 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +23,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/cluster"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/process"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/stack"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
 // namespace is where MCM, the driver and the samples live.
@@ -28,6 +32,9 @@ const namespace = "machines"
 // slow is how long the registry takes for each blob: so that the driver, which waits
 // a while for an image, has something to tell before the first machine comes.
 const slow = "6s"
+
+// volumePrefix is what the names of the machines' volumes begin with.
+const volumePrefix = "state-"
 
 // order is that in which the samples are applied, and deleted from behind.
 func order() []string {
@@ -117,7 +124,7 @@ func (d *demo) startVCenter(ctx context.Context) error {
 	}
 	d.stack, err = stack.Start(ctx, stack.Options{
 		Programs: d.programs, Cluster: d.cluster, Dir: dir, Namespace: namespace, Join: true, NoControllers: true, Sidecar: d.sidecar,
-		Image: true, VCHSimArgs: []string{"--vms=20", "--registry-delay=" + slow},
+		Image: true, VCHSimArgs: []string{"--vms=20", "--registry-delay=" + slow, "--guest-diary", "--dir=" + dir},
 	})
 	if err != nil {
 		return err
@@ -141,6 +148,10 @@ func (d *demo) writeSamples() error {
 	spec, _, err := unstructured.NestedMap(d.samples["MachineClass"].Object, "providerSpec")
 	if err != nil || spec["image"] != d.stack.VCenter().Image {
 		return errors.Join(fmt.Errorf("the sample of a class has the image %v", spec["image"]), err)
+	}
+	spec["volumes"] = []any{map[string]any{"name": volumePrefix + "{machine}", "mountPath": "/var/lib/state", "capacity": "4Gi"}}
+	if err := unstructured.SetNestedMap(d.samples["MachineClass"].Object, spec, "providerSpec"); err != nil {
+		return fmt.Errorf("add a volume to the sample of a class: %w", err)
 	}
 	for kind, sample := range d.samples {
 		content, err := yaml.Marshal(sample.Object)
@@ -190,6 +201,11 @@ func (d *demo) look(ctx context.Context) error {
 	d.say("")
 	d.say("The root disks are children of one image disk, which was made when the first machine came:")
 	if err := d.listImages(ctx); err != nil {
+		return err
+	}
+	d.say("")
+	d.say("Each has a volume of its own, in the VCH's volume store:")
+	if err := d.listVolumes(ctx); err != nil {
 		return err
 	}
 	name := d.samples["Machine"].GetName()
@@ -253,18 +269,75 @@ func (d *demo) remove(ctx context.Context) error {
 	if err := d.listMachines(ctx); err != nil {
 		return err
 	}
+	if err := d.removeVolumes(ctx); err != nil {
+		return err
+	}
 	vcenter := d.stack.VCenter()
 	inventory, err := vcenter.Inventory(ctx)
 	if err != nil {
 		return err
 	}
 	after := inventory.WithoutImageDisks()
+	// What was at work there leaves two directories that are empty.
+	maps.DeleteFunc(after.Files, func(file string, _ int64) bool {
+		return strings.HasSuffix(file, "/") && strings.Contains(file, "/mcm-volumes/")
+	})
 	if err := d.before.Equal(after); err != nil {
 		return fmt.Errorf("the vCenter is not as it was before: %w", err)
 	}
 	d.say("what is listed still belongs to others; the vCenter holds the same %d VMs and %d files and directories as before", len(after.VMs), len(after.Files))
 	d.say("and, for the next machines, the image disk; `vchctl image rm` and `vchctl image prune` remove it when no VM has it any more:")
 	return d.listImages(ctx)
+}
+
+// removeVolumes shows that what was on volumes has outlived the machines, and removes them.
+func (d *demo) removeVolumes(ctx context.Context) error {
+	d.say("")
+	d.say("The volumes have stayed, as volumes with names do if nothing else is said:")
+	if err := d.listVolumes(ctx); err != nil {
+		return err
+	}
+	names, err := d.volumes()
+	if err != nil {
+		return err
+	}
+	first := volumePrefix + d.samples["Machine"].GetName()
+	d.say("What the guest of %s wrote on its volume is still there, on the disk that the simulated vCenter keeps:", d.samples["Machine"].GetName())
+	if err := d.show(ctx, filepath.Dir(names[first]), nil, 0, debugfs(), "-R", "cat /.vic.vol.data/"+vchsim.Diary, filepath.Base(names[first])); err != nil {
+		return err
+	}
+	return d.vchctl(ctx, 0, append([]string{"volume", "rm", "--provider-spec=" + sampleFile("MachineClass")}, slices.Sorted(maps.Keys(names))...)...)
+}
+
+// volumes returns the machines' volumes by name, with the files that the simulated
+// vCenter keeps of their disks.
+func (d *demo) volumes() (map[string]string, error) {
+	names := map[string]string{}
+	err := filepath.WalkDir(filepath.Join(d.dir, "stack"), func(file string, _ fs.DirEntry, _ error) error {
+		if name, ok := strings.CutSuffix(filepath.Base(file), "-flat.vmdk"); ok && strings.HasPrefix(name, volumePrefix) {
+			names[name] = file
+		}
+		return nil // what vanishes meanwhile is no volume
+	})
+	if err == nil && names[volumePrefix+d.samples["Machine"].GetName()] == "" {
+		err = fmt.Errorf("%s has no volume", d.samples["Machine"].GetName())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for volumes: %w", err)
+	}
+	return names, nil
+}
+
+// debugfs is not where users other than root look.
+func debugfs() string {
+	if program, err := exec.LookPath("debugfs"); err == nil {
+		return program
+	}
+	return "/usr/sbin/debugfs"
+}
+
+func (d *demo) listVolumes(ctx context.Context) error {
+	return d.vchctl(ctx, 0, "volume", "ls", "--provider-spec="+sampleFile("MachineClass"), "--filter=name="+volumePrefix)
 }
 
 func (d *demo) kubectl(ctx context.Context, args ...string) error {
