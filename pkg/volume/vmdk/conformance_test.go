@@ -39,8 +39,11 @@ func TestConformanceOnVSANUnderFaults(t *testing.T) {
 	t.Parallel()
 	volumetest.Run(t, func(t *testing.T) volumetest.Harness {
 		t.Helper()
-		if path.Base(t.Name()) == "a_capacity_is_what_was_asked_for" {
+		switch path.Base(t.Name()) {
+		case "a_capacity_is_what_was_asked_for":
 			t.Skip("the simulator unpacks all of 2 TiB; TestVolumesAreCleanFileSystems has what is smaller")
+		case "names_may_have_all_signs_that_VIC_allows":
+			t.Skip("vcsim takes the first .vmdk in a path for its end, so that copies into such directories fail")
 		}
 		return onVSAN(t)
 	})
