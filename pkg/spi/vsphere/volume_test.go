@@ -153,7 +153,8 @@ func (silent) down() error {
 	return errdefs.New(errdefs.Unavailable, "the store does not answer")
 }
 
-func (s silent) Get(context.Context, string) (*volume.Volume, error)            { return nil, s.down() }
+func (s silent) Get(context.Context, string) (*volume.Volume, error) { return nil, s.down() }
+
 func (s silent) Create(context.Context, volume.Request) (*volume.Volume, error) { return nil, s.down() }
 func (s silent) Remove(context.Context, string, ...string) error                { return s.down() }
 func (s silent) Users(context.Context, ...string) (map[string][]volume.User, error) {
