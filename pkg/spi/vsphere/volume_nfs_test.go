@@ -87,3 +87,17 @@ func TestAVMOfWhichVCenterKnowsNothingIsNoReasonToRefuseAMachine(t *testing.T) {
 		t.Errorf("one that may have it is blamed: %v", err)
 	}
 }
+
+func TestThatSomethingOfAVolumeIsNotFoundDoesNotSayThatTheMachineIsAbsent(t *testing.T) {
+	t.Parallel()
+	w := newSite(t, vchsim.Options{NoForeign: true})
+	store := fake.New(w.Host.Name, volume.DefaultStore, volume.NFS)
+	store.Intercept(func(_ context.Context, step string, do func() error) error {
+		if step == fake.StepPrepare {
+			return errdefs.New(errdefs.NotFound, "a part of the store is missing")
+		}
+		return do()
+	})
+	_, err := w.backend(alone(store)).CreateMachine(t.Context(), "machine-x", w.with(v1alpha1.Volume{Name: "data", MountPath: "/data"}), w.Secret())
+	w.refused("create", err, errdefs.Aborted, "volumes[0]", "missing")
+}

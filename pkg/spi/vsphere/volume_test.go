@@ -152,6 +152,7 @@ type silent struct{ volume.Store }
 func (silent) down() error {
 	return errdefs.New(errdefs.Unavailable, "the store does not answer")
 }
+
 func (s silent) Get(context.Context, string) (*volume.Volume, error)            { return nil, s.down() }
 func (s silent) Create(context.Context, volume.Request) (*volume.Volume, error) { return nil, s.down() }
 func (s silent) Remove(context.Context, string, ...string) error                { return s.down() }

@@ -277,6 +277,13 @@ func (w *world) Damage(name, how string) {
 	}
 }
 
+func (w *world) writeMetadata(name string, content []byte) {
+	w.Helper()
+	if err := os.WriteFile(w.path(metadataDir, name, volume.MetadataKey), content, 0o600); err != nil {
+		w.Fatal(err)
+	}
+}
+
 func (w *world) Write(name, text string) {
 	w.Helper()
 	if err := os.WriteFile(w.path(volumesDir, name, "file"), []byte(text), 0o600); err != nil {

@@ -231,12 +231,14 @@ func (n *session) list(ctx context.Context, dir handle) ([]entry, error) {
 func (n *session) listOnce(ctx context.Context, dir handle) ([]entry, error) {
 	var all []entry
 	var cookie, verifier uint64
-	for {
+	for seen := 0; ; {
 		p, err := n.readdir(ctx, dir, cookie, verifier)
 		if err != nil {
 			return nil, err
 		}
-		if len(p.entries) == 0 && !p.end || len(all)+len(p.entries) > maxEntries {
+		seen += len(p.entries)
+		stuck := len(p.entries) == 0 || p.entries[len(p.entries)-1].cookie == cookie
+		if stuck && !p.end || seen > maxEntries {
 			return nil, fmt.Errorf("the directory has no end, or more than %d entries", maxEntries)
 		}
 		for _, e := range p.entries {
@@ -293,8 +295,9 @@ type deletion struct {
 	n *session
 	// top is what is deleted. It is touched now and then, so that nobody takes this
 	// for given up.
-	top   handle
-	count int
+	top handle
+	// count is how many things were to be deleted, done how many were.
+	count, done int
 }
 
 // removeTree deletes what is called name in a directory, with all that is in it.
@@ -316,34 +319,45 @@ func (d *deletion) remove(ctx context.Context, dir handle, name string, at node,
 		}
 	}
 	if !at.directory {
-		return gone(d.n.remove(ctx, dir, name))
+		return d.gone(d.n.remove(ctx, dir, name))
 	}
 	if depth == maxDepth {
 		return fmt.Errorf("directories are nested more than %d deep", maxDepth)
 	}
-	for {
+	// A server may say again and again that something is there, and then that it is not.
+	for vain := 0; ; {
 		// Most often there is nothing in it.
-		err := gone(d.n.rmdir(ctx, dir, name))
+		err := d.gone(d.n.rmdir(ctx, dir, name))
 		if !is(err, statusNotEmpty, statusExist) {
 			return err
 		}
-		some, failed := d.empty(ctx, at.handle, depth)
-		if failed != nil {
-			return failed
+		done := d.done
+		if err := d.empty(ctx, at.handle, depth); err != nil {
+			return err
 		}
-		if !some {
-			return fmt.Errorf("a directory is listed as empty and is not: %w", err)
+		if vain++; d.done > done {
+			vain = 0
+		}
+		if vain > maxRestarts {
+			return fmt.Errorf("a directory cannot be emptied: %w", err)
 		}
 	}
 }
 
-// empty deletes the first part of what is in a directory, and reports whether there was
-// anything. The rest comes next time: so nothing depends on how a server numbers entries
-// while they vanish, and no directory is too large.
-func (d *deletion) empty(ctx context.Context, dir handle, depth int) (bool, error) {
+// gone is gone, and counts.
+func (d *deletion) gone(err error) error {
+	if err == nil {
+		d.done++
+	}
+	return gone(err)
+}
+
+// empty deletes the first part of what is in a directory. The rest comes next time: so
+// nothing depends on how a server numbers entries while they vanish, and no directory is too large.
+func (d *deletion) empty(ctx context.Context, dir handle, depth int) error {
 	entries, err := d.n.some(ctx, dir)
 	if err != nil {
-		return true, gone(err)
+		return gone(err)
 	}
 	if depth > deep {
 		entries = slices.Clone(entries[:min(len(entries), deep)])
@@ -353,17 +367,17 @@ func (d *deletion) empty(ctx context.Context, dir handle, depth int) (bool, erro
 		if !e.known || e.directory {
 			var there bool
 			if at, there, err = d.n.find(ctx, dir, e.name); err != nil {
-				return true, err
+				return err
 			}
 			if !there {
 				continue
 			}
 		}
 		if err := d.remove(ctx, dir, e.name, at, depth+1); err != nil {
-			return true, err
+			return err
 		}
 	}
-	return len(entries) > 0, nil
+	return nil
 }
 
 // some returns some entries of a directory; none if it is empty.
