@@ -184,20 +184,25 @@ type Machine struct {
 	PowerState types.VirtualMachinePowerState
 }
 
+// members reads properties of all VMs that stand among the container VMs of the VCH.
+func (o *Operator) members(ctx context.Context, properties ...string) ([]types.ObjectContent, error) {
+	from, traversal := o.host.Folder, types.TraversalSpec{Type: "Folder", Path: "childEntity", Skip: types.NewBool(false)}
+	if o.host.FolderIsRoot {
+		from, traversal = o.host.Pool, types.TraversalSpec{Type: "ResourcePool", Path: "vm", Skip: types.NewBool(false)}
+	}
+	return o.retrieve(ctx, types.PropertyFilterSpec{
+		ObjectSet: []types.ObjectSpec{{Obj: from, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{&traversal}}},
+		PropSet:   []types.PropertySpec{{Type: "VirtualMachine", PathSet: properties}},
+	})
+}
+
 // List returns the VMs of the VCH that bear a full mark, in one call (two and
 // more only when vCenter pages its answer). Each is proven by place, mark
 // and BIOS UUID; everything else that stands there is left out.
 // It reads a handful of keys of each VM, and none outside the VCH.
 func (o *Operator) List(ctx context.Context) ([]Machine, error) {
 	mark := vch.KeyProperty(guestinfo.AnnotationKey(identity.MarkAnnotation))
-	from, traversal := o.host.Folder, types.TraversalSpec{Type: "Folder", Path: "childEntity", Skip: types.NewBool(false)}
-	if o.host.FolderIsRoot {
-		from, traversal = o.host.Pool, types.TraversalSpec{Type: "ResourcePool", Path: "vm", Skip: types.NewBool(false)}
-	}
-	content, err := o.retrieve(ctx, types.PropertyFilterSpec{
-		ObjectSet: []types.ObjectSpec{{Obj: from, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{&traversal}}},
-		PropSet:   []types.PropertySpec{{Type: "VirtualMachine", PathSet: []string{"name", "config.uuid", "runtime.powerState", mark}}},
-	})
+	content, err := o.members(ctx, "name", "config.uuid", "runtime.powerState", mark)
 	if err != nil {
 		return nil, o.convert(err, "list the container VMs of VCH %s", o.host.Name)
 	}

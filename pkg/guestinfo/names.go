@@ -15,6 +15,8 @@ const (
 	VCHIDKey = visiblePrefix + "/init/common/id"
 	// ImageIDKey holds the digest of the image's configuration; empty without an image.
 	ImageIDKey = visiblePrefix + "/imageid"
+	// MountsKey holds the names of the volumes of a container VM, see Names.
+	MountsKey = visiblePrefix + "/mounts"
 	// PluginVersionKey holds the version of a container VM's data layout.
 	PluginVersionKey = visiblePrefix + "/version/PluginVersion"
 	// KeyUpdateInProgress is set on an appliance while vic-machine upgrades or
@@ -37,6 +39,14 @@ const (
 	sessionsKey = visiblePrefix + "/sessions"
 	networksKey = visiblePrefix + "/networks"
 )
+
+// Names returns the names in the value of a key that lists them, such as MountsKey.
+func Names(value string) []string {
+	if value = FromOptionValue(value); value == "" {
+		return nil
+	}
+	return strings.Split(value, listSeparator)
+}
 
 // AnnotationKey returns the key of an annotation; hidden.
 func AnnotationKey(name string) string { return "annotations" + listSeparator + name }

@@ -70,8 +70,8 @@ type PluginSPI interface {
 	// not meet again.
 	//
 	// The volumes of the spec are made unless they are there, before the VM; a
-	// machine that exists already makes none and asks no store. A volume that another
-	// VM has, is damaged, is in another store than the spec says, or bears the name of an
+	// machine that exists already makes none and asks no store. A VMDK volume that another
+	// container VM of the VCH has, one that is damaged, is in another store than the spec says, or bears the name of an
 	// anonymous one without being this machine's, and a store that the VCH has not, are
 	// FailedPrecondition, and the text names the field. A store that does not answer
 	// is Unavailable, one without room ResourceExhausted. A volume that vanished while

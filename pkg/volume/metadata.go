@@ -24,7 +24,7 @@ const (
 	// LabelCluster and LabelMachine say for whom a volume was made.
 	LabelCluster = "vch.provider.machine.sapcloud.io/cluster"
 	LabelMachine = "vch.provider.machine.sapcloud.io/machine"
-	// LabelAnonymous is "true" on volumes that have no name of their own.
+	// LabelAnonymous is "true" on volumes without a name of their own that go with their machine.
 	LabelAnonymous = "vch.provider.machine.sapcloud.io/anonymous"
 	// LabelCreated is when the volume was made, in RFC 3339.
 	LabelCreated = "vch.provider.machine.sapcloud.io/created"

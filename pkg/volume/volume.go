@@ -54,7 +54,7 @@ type Volume struct {
 }
 
 // Anonymous reports whether the volume was made for one machine, without a name
-// of its own.
+// of its own, to go with it.
 func (v *Volume) Anonymous() bool { return v.Metadata.Labels[LabelAnonymous] == "true" }
 
 // Request is what a new volume is to be.

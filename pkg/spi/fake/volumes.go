@@ -61,7 +61,7 @@ func (m machine) wants(spec *v1alpha1.ProviderSpec) []want {
 // labels are those of a volume that is made for the machine.
 func (m machine) labels(w want) map[string]string {
 	labels := map[string]string{volume.LabelCluster: m.mark.Cluster, volume.LabelMachine: m.mark.Machine}
-	if w.Anonymous() {
+	if w.Anonymous() && w.Policy() == v1alpha1.DeleteVolume {
 		labels[volume.LabelAnonymous] = "true"
 	}
 	return labels

@@ -69,7 +69,8 @@ func (f *fixture) anonymousName(machine, path string) string {
 	return volume.AnonymousName(id.BIOSUUID, path)
 }
 
-// labels are those of a volume that is made for a machine.
+// labels are those of a volume that is made for a machine. An anonymous one that stays
+// does not say that it is anonymous: whoever prunes would take it for rubbish.
 func (f *fixture) labels(machine string, isAnonymous bool) map[string]string {
 	f.Helper()
 	cluster, _, err := identity.Tags(f.spec().Tags)
@@ -130,7 +131,7 @@ func retainedVolumes(f *fixture) {
 	}
 	anonymousKept := f.anonymousName("m", "/keep")
 	kept := map[string]Volume{
-		anonymousKept: {Labels: f.labels("m", true), Content: content},
+		anonymousKept: {Labels: f.labels("m", false), Content: content},
 		"kept-m":      {Labels: f.labels("m", false)},
 		"default-m":   {Labels: f.labels("m", false)},
 	}

@@ -68,7 +68,7 @@ func (b *Backend) create(ctx context.Context, c *call) (*containervm.VM, error) 
 		if err := b.ensureVolumes(ctx, c, set, wants); err != nil {
 			return nil, err
 		}
-		if own, err := b.held(ctx, c, set, wants); own != nil || err != nil {
+		if own, err := b.held(ctx, c, wants); own != nil || err != nil {
 			return own, err
 		}
 	}

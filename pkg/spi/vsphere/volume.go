@@ -8,12 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/vmware/govmomi/vim25/types"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
@@ -128,8 +128,8 @@ func (b *Backend) metadata(c *call, w *wanted) volume.Metadata {
 		AttachHistory: []string{c.mark.Machine},
 		Image:         c.spec.Image,
 	}
-	if w.Anonymous() {
-		m.Labels[volume.LabelAnonymous] = "true"
+	if w.Anonymous() && w.Policy() == v1alpha1.DeleteVolume {
+		m.Labels[volume.LabelAnonymous] = "true" // one that is to stay must not look as if nobody would miss it
 	}
 	if w.Store != "" {
 		m.DriverOpts["VolumeStore"] = w.Store
@@ -145,49 +145,34 @@ func (c *call) made(v *volume.Volume) bool {
 	return v.Metadata.Labels[volume.LabelCluster] == c.mark.Cluster && v.Metadata.Labels[volume.LabelMachine] == c.mark.Machine
 }
 
-// held is an error if another VM has one of the machine's disks. own is the machine's
-// own VM if that is who has it, since somebody else made it meanwhile. Whom vCenter
-// knows too little of is passed over: the lock of the disk has the last word, when the machine starts.
-func (b *Backend) held(ctx context.Context, c *call, set *volume.Set, wants []*wanted) (own *containervm.VM, err error) {
-	users, err := usersOfDisks(ctx, set, wants)
+// held is an error if another container VM has one of the machine's disks. own is the
+// machine's own VM if that is who has it, since somebody else made it meanwhile. One call, and
+// of VMs of this VCH alone: of whom else may have a disk the lock has the last word, when the machine starts.
+func (b *Backend) held(ctx context.Context, c *call, wants []*wanted) (own *containervm.VM, err error) {
+	var disks []string
+	for _, w := range wants {
+		if w.found.Driver == volume.VMDK {
+			disks = append(disks, w.name)
+		}
+	}
+	if len(disks) == 0 {
+		return nil, nil //nolint:nilnil // nobody can have what does not exist
+	}
+	holders, err := c.Holders(ctx, disks...)
 	if err != nil {
 		return nil, err
 	}
 	for _, w := range wants {
-		holders := slices.DeleteFunc(users[w.name], func(u volume.User) bool { return u.Unproven })
-		if len(holders) == 0 {
+		if len(holders[w.name]) == 0 {
 			continue
 		}
 		if vm, err := c.Find(ctx, c.id, c.mark, true); vm != nil || err != nil {
 			return vm, err
 		}
 		return nil, errdefs.New(errdefs.FailedPrecondition, "%s: volume %s is held by %s; a VMDK volume can be had by one machine at a time: delete that one, or write %s into the name so that each machine has its own",
-			w.field, w.name, c.people(ctx, holders), v1alpha1.PlaceholderMachine)
+			w.field, w.name, joined(holders[w.name]), v1alpha1.PlaceholderMachine)
 	}
 	return nil, nil //nolint:nilnil // nobody has them
-}
-
-// usersOfDisks asks those stores who has the volumes that have some that only one VM can have.
-func usersOfDisks(ctx context.Context, set *volume.Set, wants []*wanted) (map[string][]volume.User, error) {
-	disks := map[string][]string{}
-	for _, w := range wants {
-		if w.found.Driver == volume.VMDK {
-			disks[w.found.Store] = append(disks[w.found.Store], w.name)
-		}
-	}
-	users := map[string][]volume.User{}
-	for _, label := range slices.Sorted(maps.Keys(disks)) {
-		store, err := set.Store(label)
-		if err != nil {
-			return nil, err
-		}
-		of, err := store.Users(ctx, disks[label]...)
-		if err != nil {
-			return nil, errdefs.Wrap(volumeKind(err), err, "volumes: look who has %s", strings.Join(disks[label], ", "))
-		}
-		maps.Copy(users, of)
-	}
-	return users, nil
 }
 
 // volumeKind is the kind of an error of all volumes together, see refuse.
@@ -201,13 +186,17 @@ func (c *call) people(ctx context.Context, users []volume.User) string {
 			machines[m.Ref.Value] = m.Mark.Machine
 		}
 	}
-	names := make([]string, 0, len(users))
+	holders := make([]containervm.Holder, 0, len(users))
 	for _, u := range users {
-		if machine := machines[u.VM]; machine != "" {
-			names = append(names, fmt.Sprintf("VM %q (%s, machine %s)", u.Name, u.VM, machine))
-		} else {
-			names = append(names, fmt.Sprintf("VM %q (%s)", u.Name, u.VM))
-		}
+		holders = append(holders, containervm.Holder{Ref: types.ManagedObjectReference{Type: "VirtualMachine", Value: u.VM}, VM: u.Name, Machine: machines[u.VM]})
+	}
+	return joined(holders)
+}
+
+func joined(holders []containervm.Holder) string {
+	names := make([]string, 0, len(holders))
+	for _, h := range holders {
+		names = append(names, h.String())
 	}
 	return strings.Join(names, ", ")
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume/nfs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume/vmdk"
 )
 
@@ -44,6 +45,8 @@ func Open(o Options) *volume.Set {
 
 func open(o Options, label string, location url.URL) volume.Store {
 	switch location.Scheme {
+	case "nfs":
+		return nfs.New(nfs.Options{Client: o.Client, Host: o.Host, Label: label, Location: location})
 	case "ds":
 		return vmdk.New(vmdk.Options{Client: o.Client, Host: o.Host, Label: label, Location: location, Owner: o.Owner, Clock: o.Clock})
 	}
