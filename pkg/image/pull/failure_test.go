@@ -30,7 +30,6 @@ func TestErrorsHaveTheKindThatTheirReaderNeeds(t *testing.T) {
 			w.hub.Inject(images.Fault{Match: images.Request("GET", "/manifests/"), Status: code})
 		}
 	}
-	const dir = "/var/tmp/of-the-driver"
 	for what, tc := range map[string]struct {
 		broken func(*world)
 		kind   errdefs.Kind

@@ -22,9 +22,11 @@ func (b *broken) String() string        { return b.name }
 func (b *broken) Driver() volume.Driver { return "" }
 
 func (b *broken) Create(context.Context, volume.Request) (*volume.Volume, error) { return nil, b.why }
-func (b *broken) Get(context.Context, string) (*volume.Volume, error)            { return nil, b.why }
-func (b *broken) List(context.Context) ([]volume.Volume, error)                  { return nil, b.why }
-func (b *broken) Remove(context.Context, string, ...string) error                { return b.why }
+
+func (b *broken) Get(context.Context, string) (*volume.Volume, error) { return nil, b.why }
+
+func (b *broken) List(context.Context) ([]volume.Volume, error)   { return nil, b.why }
+func (b *broken) Remove(context.Context, string, ...string) error { return b.why }
 
 func (b *broken) Users(context.Context, ...string) (map[string][]volume.User, error) {
 	return nil, b.why

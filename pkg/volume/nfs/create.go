@@ -144,7 +144,7 @@ func (s *Store) create(ctx context.Context, n *session, a *attempt) error {
 	if err != nil && !is(err, statusExist, statusNotEmpty) {
 		return err
 	}
-	at, err := n.mkdir(ctx, volumes, a.name, directoryMode)
+	at, err := n.mkdir(ctx, volumes, a.name)
 	if is(err, statusExist) {
 		// Whoever made it keeps the metadata that are there, ours or not.
 		a.claimed = false
@@ -189,7 +189,7 @@ func (a *attempt) prepare(ctx context.Context, n *session) (handle, error) {
 		}
 	}
 	a.begun = true
-	own, err := n.mkdir(ctx, all, a.entry, directoryMode)
+	own, err := n.mkdir(ctx, all, a.entry)
 	if err != nil {
 		return "", err
 	}
@@ -197,7 +197,7 @@ func (a *attempt) prepare(ctx context.Context, n *session) (handle, error) {
 }
 
 func (a *attempt) write(ctx context.Context, n *session, own handle) error {
-	dir, err := n.mkdir(ctx, own, attemptMetadata, directoryMode)
+	dir, err := n.mkdir(ctx, own, attemptMetadata)
 	if err != nil {
 		return err
 	}

@@ -57,49 +57,35 @@ const (
 )
 
 func (s status) String() string {
-	switch s {
-	case statusPerm:
-		return "NFS3ERR_PERM"
-	case statusNoEnt:
-		return "NFS3ERR_NOENT"
-	case statusIO:
-		return "NFS3ERR_IO"
-	case statusAccess:
-		return "NFS3ERR_ACCES"
-	case statusExist:
-		return "NFS3ERR_EXIST"
-	case statusNotDir:
-		return "NFS3ERR_NOTDIR"
-	case statusIsDir:
-		return "NFS3ERR_ISDIR"
-	case statusInval:
-		return "NFS3ERR_INVAL"
-	case statusFBig:
-		return "NFS3ERR_FBIG"
-	case statusNoSpace:
-		return "NFS3ERR_NOSPC"
-	case statusReadOnly:
-		return "NFS3ERR_ROFS"
-	case statusNameTooLong:
-		return "NFS3ERR_NAMETOOLONG"
-	case statusNotEmpty:
-		return "NFS3ERR_NOTEMPTY"
-	case statusQuota:
-		return "NFS3ERR_DQUOT"
-	case statusStale:
-		return "NFS3ERR_STALE"
-	case statusBadHandle:
-		return "NFS3ERR_BADHANDLE"
-	case statusBadCookie:
-		return "NFS3ERR_BAD_COOKIE"
-	case statusNotSupp:
-		return "NFS3ERR_NOTSUPP"
-	case statusServerFault:
-		return "NFS3ERR_SERVERFAULT"
-	case statusJukebox:
-		return "NFS3ERR_JUKEBOX"
-	default:
-		return "status " + strconv.FormatUint(uint64(s), 10)
+	if name, ok := statusNames()[s]; ok {
+		return name
+	}
+	return "status " + strconv.FormatUint(uint64(s), 10)
+}
+
+// statusNames are the protocol's own (RFC 1813, 2.6).
+func statusNames() map[status]string {
+	return map[status]string{
+		statusPerm:        "NFS3ERR_PERM",
+		statusNoEnt:       "NFS3ERR_NOENT",
+		statusIO:          "NFS3ERR_IO",
+		statusAccess:      "NFS3ERR_ACCES",
+		statusExist:       "NFS3ERR_EXIST",
+		statusNotDir:      "NFS3ERR_NOTDIR",
+		statusIsDir:       "NFS3ERR_ISDIR",
+		statusInval:       "NFS3ERR_INVAL",
+		statusFBig:        "NFS3ERR_FBIG",
+		statusNoSpace:     "NFS3ERR_NOSPC",
+		statusReadOnly:    "NFS3ERR_ROFS",
+		statusNameTooLong: "NFS3ERR_NAMETOOLONG",
+		statusNotEmpty:    "NFS3ERR_NOTEMPTY",
+		statusQuota:       "NFS3ERR_DQUOT",
+		statusStale:       "NFS3ERR_STALE",
+		statusBadHandle:   "NFS3ERR_BADHANDLE",
+		statusBadCookie:   "NFS3ERR_BAD_COOKIE",
+		statusNotSupp:     "NFS3ERR_NOTSUPP",
+		statusServerFault: "NFS3ERR_SERVERFAULT",
+		statusJukebox:     "NFS3ERR_JUKEBOX",
 	}
 }
 
@@ -360,9 +346,9 @@ func (c *conn) create(ctx context.Context, dir handle, name string, mode uint32)
 }
 
 // mkdir makes a directory that is not there yet.
-func (c *conn) mkdir(ctx context.Context, dir handle, name string, mode uint32) (node, error) {
+func (c *conn) mkdir(ctx context.Context, dir handle, name string) (node, error) {
 	e := dirOp(dir, name)
-	e.settings(mode)
+	e.settings(directoryMode)
 	return c.made(ctx, nfsCall(9, "MKDIR"), e, dir, name)
 }
 

@@ -60,6 +60,8 @@ type refusal struct {
 func (e *refusal) Error() string { return e.procedure + ": " + e.reason }
 
 // conn is a connection with one service (ONC RPC, RFC 5531). One call at a time uses it.
+// It is our own: the one kept library for clients (willscott/go-nfs-client) knows no context, repeats
+// calls for minutes, and what a broken server answers can panic in a goroutine of its own.
 //
 // It is ours because the client libraries there are were made for a command: they
 // reconnect and repeat for minutes, know no context, allocate what an answer says that

@@ -201,7 +201,7 @@ func (n *session) ensure(ctx context.Context, names ...string) (handle, error) {
 			return "", err
 		}
 		if !there {
-			made, err := n.mkdir(ctx, at, names[i], directoryMode)
+			made, err := n.mkdir(ctx, at, names[i])
 			if is(err, statusExist) { // somebody else did
 				made, err = n.lookup(ctx, at, names[i])
 			}
@@ -280,7 +280,7 @@ func (n *session) store(ctx context.Context, dir handle, name string, content []
 		return node{}, err
 	}
 	for at := 0; at < len(content); {
-		written, err := n.write(ctx, f.handle, uint64(at), content[at:]) //nolint:gosec // not negative
+		written, err := n.write(ctx, f.handle, uint64(at), content[at:])
 		if err != nil {
 			return node{}, err
 		}
