@@ -19,9 +19,6 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 )
 
-// mountsKey has the names of a VM's volumes.
-const mountsKey = "guestinfo.vice./mounts"
-
 // Users implements volume.Store: all VMs of the datacenter are asked whether they
 // have volumes, and those that have one of such a name where it is from.
 func (s *Store) Users(ctx context.Context, names ...string) (map[string][]volume.User, error) {
@@ -49,7 +46,7 @@ func (s *Store) Users(ctx context.Context, names ...string) (map[string][]volume
 func (s *Store) mounted(ctx context.Context, names []string) (map[string][]volume.User, error) {
 	var vms []inventory.VM
 	if err := s.step("read all VMs", func() (err error) {
-		vms, err = s.machines.VMs(ctx, mountsKey)
+		vms, err = s.machines.VMs(ctx, guestinfo.MountsKey)
 		return err
 	}); err != nil {
 		return nil, err
@@ -57,11 +54,11 @@ func (s *Store) mounted(ctx context.Context, names []string) (map[string][]volum
 	candidates := map[types.ManagedObjectReference]inventory.VM{}
 	hidden := map[types.ManagedObjectReference]inventory.VM{}
 	for _, vm := range vms {
-		has := strings.Split(vm.Keys[mountsKey], "|")
+		has := guestinfo.Names(vm.Keys[guestinfo.MountsKey])
 		switch {
 		case slices.ContainsFunc(names, func(name string) bool { return slices.Contains(has, name) }):
 			candidates[vm.Ref] = vm
-		case vm.Unproven && vm.Keys[mountsKey] == "":
+		case vm.Unproven && vm.Keys[guestinfo.MountsKey] == "":
 			hidden[vm.Ref] = vm
 		}
 	}
@@ -113,9 +110,9 @@ func sourceKeys(names []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys := []string{mountsKey}
+	keys := []string{guestinfo.MountsKey}
 	for key := range all {
-		if strings.HasPrefix(key, mountsKey+"|") && slices.Contains([]string{"Scheme", "Host", "Path"}, path.Base(key)) {
+		if strings.HasPrefix(key, guestinfo.MountsKey+"|") && slices.Contains([]string{"Scheme", "Host", "Path"}, path.Base(key)) {
 			keys = append(keys, key)
 		}
 	}
@@ -141,7 +138,7 @@ func (s *Store) hidden(ctx context.Context, vms map[types.ManagedObjectReference
 		return nil
 	}
 	err := s.step("read what VMs are hidden", func() error {
-		_, err := s.machines.Keys(ctx, slices.Collect(maps.Keys(vms)), mountsKey)
+		_, err := s.machines.Keys(ctx, slices.Collect(maps.Keys(vms)), guestinfo.MountsKey)
 		return err
 	})
 	if err == nil || ctx.Err() != nil || !errdefs.Is(err, errdefs.Unavailable) {
