@@ -46,10 +46,10 @@ func TestVolumesAreListedByFilters(t *testing.T) {
 	for args, want := range map[string]string{
 		"--filter dangling=true":                              gone + " " + fresh + " data-old shared-old stray",
 		"-f dangling=false -f driver=vsphere-vmdk -f name=da": "data",
-		"-f store=nfs": "shared shared-old",
-		"--filter label=team=a --filter dangling=1":         "data-old",
-		"--filter label=" + volume.LabelAnonymous:           gone + " " + kept + " " + fresh,
-		"--filter name=nothing --filter driver=vsphere-nfs": "",
+		"--filter store=nfs --filter name=shared":             "shared shared-old",
+		"--filter label=team=a --filter dangling=1":           "data-old",
+		"--filter label=" + volume.LabelAnonymous:             gone + " " + kept + " " + fresh,
+		"--filter name=nothing --filter driver=vsphere-nfs":   "",
 	} {
 		got := c.run(t.Context(), append([]string{"ls", "-q"}, strings.Fields(args)...)...)
 		if names := strings.Join(strings.Fields(got.stdout), " "); got.code != 0 || got.stderr != "" || names != want {

@@ -13,6 +13,8 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -70,7 +72,8 @@ func (o *overrides) CopyVirtualDiskTask(ctx *simulator.Context, req *types.CopyV
 		if to == "" {
 			return &types.InvalidDatastorePath{DatastorePath: req.DestName}
 		}
-		toFlat := simulator.VirtualDiskBackingFileName(to)
+		// Not by vcsim's function, which takes the first .vmdk in a path for its end.
+		toFlat := strings.TrimSuffix(to, ".vmdk") + "-flat.vmdk"
 		for _, file := range []string{to, toFlat} {
 			if _, err := os.Stat(file); err == nil {
 				return fileFault(req.DestName, os.ErrExist)
@@ -168,11 +171,21 @@ func copySparse(from, to string) error {
 	if err != nil {
 		return err
 	}
-	return writeSparse(to, in, info.Size())
+	return writeSparse(to, in, info.Size(), func(at int64) (int64, error) {
+		const seekData = 3 // Linux
+		next, err := in.Seek(at, seekData)
+		switch {
+		case errors.Is(err, syscall.ENXIO):
+			return info.Size(), nil
+		case err != nil:
+			return at, nil //nolint:nilerr // this system does not tell: all may be data
+		}
+		return next, nil
+	})
 }
 
 // writeSparse writes size bytes of r to a new file and leaves out what is zero.
-func writeSparse(to string, r io.ReaderAt, size int64) error {
+func writeSparse(to string, r io.ReaderAt, size int64, next func(at int64) (int64, error)) error {
 	out, err := os.Create(to)
 	if err != nil {
 		return err
@@ -183,6 +196,13 @@ func writeSparse(to string, r io.ReaderAt, size int64) error {
 	}
 	buffer, zeroes := make([]byte, 1<<20), make([]byte, 1<<20)
 	for at := int64(0); at < size; at += int64(len(buffer)) {
+		data, err := next(at)
+		if err != nil {
+			return err
+		}
+		if at = data; at >= size {
+			break
+		}
 		part := buffer[:min(int64(len(buffer)), size-at)]
 		if _, err := r.ReadAt(part, at); err != nil && !errors.Is(err, io.EOF) {
 			return err

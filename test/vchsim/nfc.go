@@ -314,7 +314,7 @@ func (s *Sim) takeDisk(from io.Reader, file string) (types.HttpNfcLeaseManifestE
 	if want := fmt.Sprint(disk.Capacity / sector); want != string(text[extent[2]:extent[3]]) {
 		return entry, fmt.Errorf("the disk has %s sectors, the VM's has %s", want, text[extent[2]:extent[3]])
 	}
-	if err := writeSparse(filepath.Join(filepath.Dir(local), string(text[extent[6]:extent[7]])), disk, disk.Capacity); err != nil {
+	if err := writeSparse(filepath.Join(filepath.Dir(local), string(text[extent[6]:extent[7]])), disk, disk.Capacity, disk.Next); err != nil {
 		return entry, err
 	}
 	entry.Sha1, entry.Size, entry.Disk, entry.Capacity = hex.EncodeToString(sum.Sum(nil)), size, true, disk.Capacity

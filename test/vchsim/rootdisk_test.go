@@ -183,7 +183,7 @@ func TestTheNodeImageIsARootDiskThatGuestsTake(t *testing.T) {
 	must(t, err)
 	file, err := sim.putFile("["+Datastore+"] images/a.vmdk", string(text))
 	must(t, err)
-	must(t, writeSparse(sim.localPath(flatFile(file)), raw, used))
+	must(t, writeSparse(sim.localPath(flatFile(file)), raw, used, func(at int64) (int64, error) { return at, nil }))
 
 	m := typical(t, sim)
 	m.root = sim.disks.load(sim.localPath(file))

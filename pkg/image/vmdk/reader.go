@@ -146,6 +146,25 @@ func (d *Disk) ReadAt(b []byte, at int64) (int, error) {
 	return done, nil
 }
 
+// Next returns where the first grain at or behind an offset is that is in the file:
+// what is between them reads as zero. It is Capacity if there is none.
+func (d *Disk) Next(at int64) (int64, error) {
+	for index := max(0, at) / grainSize; index*grainSize < d.Capacity; {
+		sector, err := d.place(index)
+		switch {
+		case err != nil:
+			return 0, err
+		case sector != 0:
+			return max(at, index*grainSize), nil
+		case d.table == nil:
+			index = (index/tableEntries + 1) * tableEntries
+		default:
+			index++
+		}
+	}
+	return d.Capacity, nil
+}
+
 // grainAt returns the content of a grain, nil if it is zero.
 func (d *Disk) grainAt(index int64) ([]byte, error) {
 	if index == d.grainIndex {

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vmdk"
 )
@@ -176,14 +178,32 @@ func sameAsRaw(t *testing.T, file string, result vmdk.Result, raw []byte, capaci
 	if err != nil || !isZero(rest) || int64(len(rest)) != min(capacity-int64(len(raw)), 20*mib) {
 		t.Errorf("behind the content are %d bytes, and not all are zero, or %v", len(rest), err)
 	}
-	grains := int64(0)
+	var grains []int64
 	for at := 0; at < len(raw); at += grain {
 		if !isZero(raw[at:min(at+grain, len(raw))]) {
-			grains++
+			grains = append(grains, int64(at))
 		}
 	}
-	if result.Grains != grains {
-		t.Errorf("%d grains were written instead of %d", result.Grains, grains)
+	if result.Grains != int64(len(grains)) {
+		t.Errorf("%d grains were written instead of %d", result.Grains, len(grains))
+	}
+	if diff := cmp.Diff(grains, grainsOf(t, disk)); diff != "" {
+		t.Errorf("where grains are (-want +got):\n%s", diff)
+	}
+}
+
+// grainsOf are the places of all grains that a disk has.
+func grainsOf(t *testing.T, disk *vmdk.Disk) (places []int64) {
+	t.Helper()
+	for at := int64(0); ; at += grain {
+		next, err := disk.Next(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at = next; at == disk.Capacity {
+			return places
+		}
+		places = append(places, at)
 	}
 }
 

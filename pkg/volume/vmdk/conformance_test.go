@@ -4,9 +4,6 @@
 package vmdk
 
 import (
-	"path"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume/volumetest"
@@ -37,22 +34,6 @@ func TestConformanceUnderFaults(t *testing.T) {
 // files as disks. What goes on at the same time is for the race detector above.
 func TestConformanceOnVSANUnderFaults(t *testing.T) {
 	t.Parallel()
-	volumetest.Run(t, func(t *testing.T) volumetest.Harness {
-		t.Helper()
-		switch path.Base(t.Name()) {
-		case "a_capacity_is_what_was_asked_for":
-			t.Skip("the simulator unpacks all of 2 TiB; TestVolumesAreCleanFileSystems has what is smaller")
-		case "names_may_have_all_signs_that_VIC_allows":
-			t.Skip("vcsim takes the first .vmdk in a path for its end, so that copies into such directories fail")
-		}
-		return onVSAN(t)
-	})
-	volumetest.RunFaults(t, func(t *testing.T) volumetest.Harness {
-		t.Helper()
-		differs := []string{"create_killed", "create_cancelled", "clean_killed", "remove_killed_before"}
-		if !slices.ContainsFunc(differs, func(s string) bool { return strings.HasPrefix(path.Base(t.Name()), s) }) {
-			t.Skip("it is the same on every kind of datastore")
-		}
-		return onVSAN(t)
-	})
+	volumetest.Run(t, onVSAN)
+	volumetest.RunMakingFaults(t, onVSAN)
 }

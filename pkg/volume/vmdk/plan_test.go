@@ -24,16 +24,16 @@ func TestEntriesAreReadBackAndNothingElseIs(t *testing.T) {
 	t.Parallel()
 	l := layout{root: "a/b"}
 	e := entry{phase: removing, name: "data.1", id: someID}
-	for got, want := range map[string]string{
-		l.entry(e):                                 "a/b/mcm-volumes/removed/data.1." + someID,
-		l.held(e):                                  "a/b/mcm-volumes/removed/data.1." + someID + "/data.1",
-		diskIn(l.volume("data"), "data"):           "a/b/volumes/data/data.vmdk",
-		metadataIn(l.volume("data")):               "a/b/volumes/data/imageMetadata/DockerMetaData",
-		layout{}.volumes():                         "volumes",
-		layout{}.entry(entry{making, "v", someID}): "mcm-volumes/new/v." + someID,
+	for _, tc := range [][2]string{
+		{l.entry(e), "a/b/mcm-volumes/removed/data.1." + someID},
+		{l.held(e), "a/b/mcm-volumes/removed/data.1." + someID + "/data.1"},
+		{diskIn(l.volume("data"), "data"), "a/b/volumes/data/data.vmdk"},
+		{metadataIn(l.volume("data")), "a/b/volumes/data/imageMetadata/DockerMetaData"},
+		{layout{}.volumes(), "volumes"},
+		{layout{}.entry(entry{making, "v", someID}), "mcm-volumes/new/v." + someID},
 	} {
-		if got != want {
-			t.Errorf("got %s, want %s", got, want)
+		if tc[0] != tc[1] {
+			t.Errorf("got %s, want %s", tc[0], tc[1])
 		}
 	}
 	if got, ok := parseEntry(removing, "data.1."+someID); !ok || got != e {

@@ -24,6 +24,14 @@ func RunFaults(t *testing.T, newHarness func(t *testing.T) Harness) {
 	runGroup(t, walks(), newHarness)
 }
 
+// RunMakingFaults is the part of RunFaults that tells how a volume is made, and what is left of
+// one whose maker ends: for a second kind of place of an implementation that passes
+// RunFaults in a first one, and differs in that alone.
+func RunMakingFaults(t *testing.T, newHarness func(t *testing.T) Harness) {
+	t.Helper()
+	runGroup(t, makingWalks(), newHarness)
+}
+
 func runGroup(t *testing.T, group map[string]func(*fixture), newHarness func(t *testing.T) Harness) {
 	t.Helper()
 	for name, test := range group {

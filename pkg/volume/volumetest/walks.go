@@ -46,6 +46,18 @@ func walks() map[string]func(*fixture) {
 	return tests
 }
 
+// makingWalks are those of walks in which a volume is made, and in which what is left of that goes.
+func makingWalks() map[string]func(*fixture) {
+	making, all := map[string]func(*fixture){}, walks()
+	for _, name := range []string{
+		"create cancelled at each step", "create killed before each step", "create killed after each step",
+		"clean killed before each step", "clean killed after each step", "remove killed before each step",
+	} {
+		making[name] = all[name]
+	}
+	return making
+}
+
 // walk calls at with a fault at each step, until none is struck.
 func (f *fixture) walk(fault Fault, at func(step int, s volume.Store, struck func() bool)) {
 	f.Helper()
