@@ -309,5 +309,11 @@ func (s *Store) bringBack(ctx context.Context, n *session, d debris, removed han
 			return err
 		}
 	}
-	return n.rename(ctx, removed, d.entry, volumes, d.name)
+	err = n.rename(ctx, removed, d.entry, volumes, d.name)
+	if is(err, statusNoEnt) {
+		if _, there, failed := n.find(ctx, removed, d.entry); failed == nil && !there {
+			return nil // somebody else who cleans was faster
+		}
+	}
+	return err
 }
