@@ -27,7 +27,7 @@ unit() {
   BOOT_KERNEL_DIR=$kernel CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m -skip '(UnderFaults|AtFullSize)$' $packages || return 1
   # Thousands of operations one after the other: the race detector would find
   # nothing in them and make them take half an hour.
-  go test -count=1 -timeout 20m -run 'UnderFaults$' ./pkg/spi/... ./pkg/image/... ./pkg/volume/... ./test/conformance || return 1
+  go test -count=1 -timeout 20m -run 'UnderFaults$' ./pkg/spi/... ./pkg/image/... ./pkg/volume/... ./test/conformance ./test/volumes || return 1
   # The largest images that may be: the race detector has memory of its own, and
   # these measure memory.
   go test -count=1 -timeout 20m -run 'AtFullSize$' ./pkg/image/disk ./test/rootdisk

@@ -42,7 +42,8 @@ func (m Mark) valid() bool {
 }
 
 // name is the holder's name in the inventory, different for each attempt: the kind,
-// the begin of the subject, and the attempt.
+// the begin of the subject, and the attempt. It has no dot: vSphere calls the disk after
+// the VM, and what is called x.vmdk-1.vmdk not all programs find the end of.
 func (m Mark) name() string {
 	subject, room := m.Subject, maxName-len(holderPrefix+m.Kind+"-"+"-"+m.Attempt)
 	if digits, ok := strings.CutPrefix(subject, digestPrefix); ok {
@@ -50,7 +51,7 @@ func (m Mark) name() string {
 	}
 	subject = strings.Map(func(r rune) rune {
 		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_', r == '.', r == '-':
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_', r == '-':
 			return r
 		}
 		return '-'

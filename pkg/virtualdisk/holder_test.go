@@ -178,7 +178,7 @@ func TestNamesOfHoldersFitAndTellAttemptsApart(t *testing.T) {
 		"mcm-image-0123456789ab-" + a:                     {Kind: "image", Subject: "sha256:0123456789abcdef", Attempt: a},
 		"mcm-image-0123-" + a:                             {Kind: "image", Subject: "sha256:0123", Attempt: a},
 		"mcm-volume-data-" + a:                            {Kind: "volume", Subject: "data", Attempt: a},
-		"mcm-volume-Data_1.x-y-" + a:                      {Kind: "volume", Subject: "Data_1.x-y", Attempt: a},
+		"mcm-volume-Data_1-x-y-" + a:                      {Kind: "volume", Subject: "Data_1.x-y", Attempt: a},
 		"mcm-volume-a-b-c-d--e-" + a:                      {Kind: "volume", Subject: "a/b\\c%d äe", Attempt: a},
 		"mcm-volume-" + strings.Repeat("v", 36) + "-" + a: {Kind: "volume", Subject: strings.Repeat("v", 200), Attempt: a},
 	} {

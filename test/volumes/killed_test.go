@@ -22,7 +22,7 @@ func worlds() map[string]vchsim.Options {
 	return map[string]vchsim.Options{"VMFS": {}, "vSAN": {VSAN: true, LeaseTimeout: time.Second}}
 }
 
-func TestAProcessThatIsKilledAtAnyRequestOfACreateLeavesAVolumeOrNone(t *testing.T) {
+func TestAKilledCreationLeavesAVolumeOrNoneUnderFaults(t *testing.T) {
 	t.Parallel()
 	for name, o := range worlds() {
 		t.Run(name, func(t *testing.T) {
@@ -59,7 +59,7 @@ func TestAProcessThatIsKilledAtAnyRequestOfACreateLeavesAVolumeOrNone(t *testing
 	}
 }
 
-func TestAProcessThatIsKilledAtAnyRequestOfARemovalLeavesTheVolumeOrNone(t *testing.T) {
+func TestAKilledRemovalLeavesTheVolumeOrNoneUnderFaults(t *testing.T) {
 	t.Parallel()
 	for name, o := range worlds() {
 		t.Run(name, func(t *testing.T) {
@@ -99,9 +99,9 @@ func TestAProcessThatIsKilledAtAnyRequestOfARemovalLeavesTheVolumeOrNone(t *test
 	}
 }
 
-// TestAProcessThatIsKilledWhileItCleansLosesNothing cleans what a create and a removal
+// TestAKilledCleaningLosesNothingUnderFaults cleans what a create and a removal
 // left that were killed at their last but one request.
-func TestAProcessThatIsKilledWhileItCleansLosesNothing(t *testing.T) {
+func TestAKilledCleaningLosesNothingUnderFaults(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, vchsim.Options{})
 	s.create("kept")
