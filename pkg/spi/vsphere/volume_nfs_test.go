@@ -5,8 +5,14 @@ package vsphere_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -14,6 +20,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume/fake"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/nfs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
@@ -94,4 +101,58 @@ func TestThatSomethingOfAVolumeIsNotFoundDoesNotSayThatTheMachineIsAbsent(t *tes
 	})
 	_, err := w.backend(alone(store)).CreateMachine(t.Context(), "machine-x", w.with(v1alpha1.Volume{Name: "data", MountPath: "/data"}), w.Secret())
 	w.refused("create", err, errdefs.Aborted, "volumes[0]", "missing")
+}
+
+func TestMachinesShareAVolumeOfARealNFSServer(t *testing.T) {
+	t.Parallel()
+	server, err := nfs.Serve(nfs.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	w := newSite(t, vchsim.Options{NoForeign: true, NFS: server.URL().String()})
+	spec := w.with(
+		v1alpha1.Volume{Name: "shared", MountPath: "/shared", Store: vchsim.NFSStore},
+		v1alpha1.Volume{MountPath: "/scratch", Store: vchsim.NFSStore},
+	)
+	there := func() []string {
+		entries, err := os.ReadDir(filepath.Join(server.Dir(), "volumes"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	for _, machine := range []string{"machine-x", "machine-y"} {
+		w.create(machine, spec)
+		if _, _, err := w.SPI().InitializeMachine(t.Context(), machine, "", spec, w.Secret()); err != nil {
+			t.Fatal(err)
+		}
+		mounts := w.Sim.Mounted(machine)
+		want := vchsim.Mount{
+			Volume: "shared", Source: "nfs://127.0.0.1" + server.Export() + "/volumes/shared",
+			Mode: "vers=3,rsize=131072,wsize=131072,hard,proto=tcp,timeo=600,sec=sys,mountvers=3,mountproto=tcp,nolock,addr=127.0.0.1",
+		}
+		if diff := cmp.Diff(want, mounts["/shared"], cmpopts.IgnoreUnexported(vchsim.Mount{})); diff != "" || mounts["/scratch"].Volume != w.own(machine, "/scratch") {
+			t.Errorf("%s has mounted %v, shared (-want +got):\n%s", machine, mounts, diff)
+		}
+	}
+	note := filepath.Join(server.Dir(), "volumes", "shared", "note")
+	if err := os.WriteFile(note, []byte("of a machine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if names := there(); len(names) != 3 {
+		t.Errorf("volumes = %v", names)
+	}
+	w.remove("machine-x", spec)
+	if names := there(); len(names) != 2 || slices.Contains(names, w.own("machine-x", "/scratch")) {
+		t.Errorf("volumes = %v after one machine went", names)
+	}
+	w.remove("machine-y", spec)
+	if content, err := os.ReadFile(note); len(there()) != 1 || string(content) != "of a machine" {
+		t.Errorf("volumes = %v after both went, with %q, %v", there(), content, err)
+	}
 }
