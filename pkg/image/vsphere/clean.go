@@ -175,10 +175,10 @@ func (s *Store) cleanUpload(ctx context.Context, u upload, h *hold) error {
 	}
 	var whole bool
 	for _, e := range entries {
-		switch e.Name {
-		case withdrawnFile:
+		switch {
+		case isWithdrawn(e.Name):
 			// From here on it cannot be published again; if it was already, this fails.
-			err := s.files.Move(ctx, path.Join(dir, withdrawnFile), path.Join(dir, doomedFile))
+			err := s.files.Move(ctx, path.Join(dir, e.Name), path.Join(dir, doomedFile))
 			if errdefs.Is(err, errdefs.NotFound) {
 				return nil
 			}
@@ -186,7 +186,7 @@ func (s *Store) cleanUpload(ctx context.Context, u upload, h *hold) error {
 				return err
 			}
 			whole = true
-		case doomedFile:
+		case e.Name == doomedFile:
 			whole = true
 		}
 	}

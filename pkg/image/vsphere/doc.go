@@ -23,7 +23,7 @@
 // which vCenter does at once and only if there is none. Whoever deletes an attempt
 // takes its record first: from then on it cannot be published, however late its maker
 // wakes up. In the same way a disk is withdrawn by moving its record into its
-// directory (withdrawn.json), from where it can be published again, and it is
+// directory (withdrawn.<removal>.json), from where it can be published again, and it is
 // deleted after moving it once more (doomed.json): of two that want the opposite
 // only one can have it.
 //

@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/datastore"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 )
@@ -200,7 +201,16 @@ func (s *Store) recover(ctx context.Context, h *hold) (*record, error) {
 
 // republish publishes a disk that was withdrawn: NotFound if it was not, or is not whole.
 func (s *Store) republish(ctx context.Context, key image.Key, id string) (*record, error) {
-	from := path.Join(s.layout.upload(key, id), withdrawnFile)
+	dir := s.layout.upload(key, id)
+	entries, err := s.files.List(ctx, dir, "*")
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(entries, func(e datastore.Entry) bool { return isWithdrawn(e.Name) })
+	if i < 0 {
+		return nil, errdefs.New(errdefs.NotFound, "%s was not withdrawn", s.files.Path(dir))
+	}
+	from := path.Join(dir, entries[i].Name)
 	r, err := s.readRecord(ctx, from, func(r *record) string {
 		if r.Upload != id {
 			return "it is of another upload"

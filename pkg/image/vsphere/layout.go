@@ -27,17 +27,28 @@ const (
 	diskFile  = "disk.vmdk"
 	flatFile  = "disk-flat.vmdk"
 	ownerFile = "owner.json"
-	// pendingFile is the record of a disk that is not published yet, withdrawnFile
-	// that of a whole one that is not any more. A directory with doomedFile, or with
+	// pendingFile is the record of a disk that is not published yet; see withdrawnFile
+	// for that of a whole one that is not any more. A directory with doomedFile, or with
 	// none of them, has nothing that may be published.
-	pendingFile   = "pending.json"
-	withdrawnFile = "withdrawn.json"
-	doomedFile    = "doomed.json"
+	pendingFile = "pending.json"
+	doomedFile  = "doomed.json"
 
 	// maxGeneration keeps the numbers of locks far from overflow.
 	maxGeneration = 1_000_000_000
 	digestPrefix  = "sha256:"
 )
+
+// withdrawnFile is the record of a whole disk that a removal has withdrawn. It has the
+// removal's digits: one that slept until the disk was published again, and withdrawn by another
+// removal, must not take that one's record for its own.
+func withdrawnFile(id string) string { return "withdrawn." + id + recordSuffix }
+
+// isWithdrawn reports whether a file is such a record.
+func isWithdrawn(file string) bool {
+	id, begins := strings.CutPrefix(file, "withdrawn.")
+	id, ends := strings.CutSuffix(id, recordSuffix)
+	return begins && ends && uploadPattern.MatchString(id)
+}
 
 // layout is where things are, on the datastore.
 type layout struct{ root string }

@@ -159,7 +159,7 @@ func (u upload) reason() string {
 	switch {
 	case slices.Contains(u.files, pendingFile):
 		return "upload that was cut off"
-	case slices.Contains(u.files, withdrawnFile):
+	case slices.ContainsFunc(u.files, isWithdrawn):
 		return "disk that was withdrawn"
 	default:
 		return "disk whose deletion was cut off"

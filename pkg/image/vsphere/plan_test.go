@@ -275,7 +275,7 @@ func TestWhatIsALeftover(t *testing.T) {
 		"nothing":                                 {},
 		"a disk that is published":                {tree: map[string][]datastore.Entry{"disks": {dir(up, old), file(base(a)+".json", old)}}, records: []record{recordA}},
 		"an old upload":                           {tree: map[string][]datastore.Entry{"disks": {dir(up, old)}, "disks/" + up: {file(pendingFile, old)}}, want: []string{"disks/" + up + ": upload that was cut off"}},
-		"a withdrawn disk":                        {tree: map[string][]datastore.Entry{"disks": {dir(up, old)}, "disks/" + up: {file(withdrawnFile, old)}}, want: []string{"disks/" + up + ": disk that was withdrawn"}},
+		"a withdrawn disk":                        {tree: map[string][]datastore.Entry{"disks": {dir(up, old)}, "disks/" + up: {file(withdrawnFile(strings.Repeat("b", 32)), old)}}, want: []string{"disks/" + up + ": disk that was withdrawn"}},
 		"a doomed disk":                           {tree: map[string][]datastore.Entry{"disks": {dir(up, old)}, "disks/" + up: {file(doomedFile, old)}}, want: []string{"disks/" + up + ": disk whose deletion was cut off"}},
 		"an empty directory of a disk":            {tree: map[string][]datastore.Entry{"disks": {dir(up, old)}}, want: []string{"disks/" + up + ": disk whose deletion was cut off"}},
 		"an upload that was just begun":           {tree: map[string][]datastore.Entry{"disks": {dir(up, fresh)}}},

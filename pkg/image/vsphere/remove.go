@@ -18,6 +18,8 @@ import (
 type removal struct {
 	hold   *hold
 	record *record
+	// id tells this removal from all others.
+	id string
 	// names led to the disk and are deleted, or may be.
 	names []*record
 	// withdrawn says that the record may have been moved.
@@ -101,7 +103,7 @@ func (s *Store) begin(ctx context.Context, key image.Key, all []inventory.VM) (*
 		h.unlock(ctx)
 		return nil, err
 	}
-	return &removal{hold: h, record: r}, nil
+	return &removal{hold: h, record: r, id: newID()}, nil
 }
 
 // withdraw takes disks away from those that look for them: names first, so that no
@@ -136,7 +138,7 @@ func (s *Store) withdrawOne(ctx context.Context, r *removal) error {
 }
 
 func (s *Store) withdrawnPath(r *removal) string {
-	return path.Join(s.layout.upload(r.hold.key, r.record.Upload), withdrawnFile)
+	return path.Join(s.layout.upload(r.hold.key, r.record.Upload), withdrawnFile(r.id))
 }
 
 // restore publishes a disk again, whatever became of ctx. Names that lead elsewhere

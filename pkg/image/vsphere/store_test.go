@@ -547,7 +547,7 @@ func TestADiskThatWasWithdrawnIsOnlyPublishedAgainIfItIsWhole(t *testing.T) {
 		s, key := w.plain, testKey("a", 64)
 		disk := w.make(s, key, nodeName, 1<<20)
 		dir := path.Dir(w.relative(disk.Path))
-		if err := s.files.Move(t.Context(), s.layout.record(key), path.Join(dir, withdrawnFile)); err != nil {
+		if err := s.files.Move(t.Context(), s.layout.record(key), path.Join(dir, withdrawnFile(newID()))); err != nil {
 			t.Fatal(err)
 		}
 		if lost {
