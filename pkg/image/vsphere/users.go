@@ -90,18 +90,8 @@ func (s *Store) Users(ctx context.Context, keys ...image.Key) (map[image.Key][]i
 
 // inUse is the error of something that must stay.
 func (s *Store) inUse(what string, users []image.User) error {
-	const most = 10
-	var names []string
-	for i, u := range users {
-		if i == most {
-			names = append(names, "and more")
-			break
-		}
-		text := u.Name + " (" + u.VM + ")"
-		if u.Unproven {
-			text += ", of which vCenter cannot tell the disks"
-		}
-		names = append(names, text)
-	}
-	return errdefs.New(errdefs.FailedPrecondition, "image store %s: %s is used by %d VMs: %s; delete them first", s, what, len(users), strings.Join(names, "; "))
+	names := inventory.People(len(users), func(i int) (name, vm string, unproven bool) {
+		return users[i].Name, users[i].VM, users[i].Unproven
+	})
+	return errdefs.New(errdefs.FailedPrecondition, "image store %s: %s is used by %d VMs: %s; delete them first", s, what, len(users), names)
 }

@@ -154,18 +154,8 @@ func (s *Store) Users(ctx context.Context, names ...string) (map[string][]volume
 
 // inUse is the error of a volume that must stay.
 func inUse(users []volume.User) error {
-	const most = 10
-	var names []string
-	for i, u := range users {
-		if i == most {
-			names = append(names, "and more")
-			break
-		}
-		text := u.Name + " (" + u.VM + ")"
-		if u.Unproven {
-			text += ", of which vCenter cannot tell the disks"
-		}
-		names = append(names, text)
-	}
-	return errdefs.New(errdefs.FailedPrecondition, "it is used by %d VMs: %s; delete them or detach it first", len(users), strings.Join(names, "; "))
+	names := inventory.People(len(users), func(i int) (name, vm string, unproven bool) {
+		return users[i].Name, users[i].VM, users[i].Unproven
+	})
+	return errdefs.New(errdefs.FailedPrecondition, "it is used by %d VMs: %s; delete them or detach it first", len(users), names)
 }
