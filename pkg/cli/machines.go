@@ -71,7 +71,7 @@ the right ids: just what the driver would list, for all clusters.`,
 				return err
 			}
 			return connection.client(cmd.Context(), opts, func(ctx context.Context, client *vcenter.Client) error {
-				found, err := listMachines(ctx, client, selector)
+				found, err := listMachines(ctx, opts, client, selector)
 				if found == nil && err != nil {
 					return err
 				}
@@ -88,7 +88,7 @@ the right ids: just what the driver would list, for all clusters.`,
 
 // listMachines lists the machines of the selected VCHs. With an error, machines
 // is nil only if no VCH could be read at all.
-func listMachines(ctx context.Context, client *vcenter.Client, selector vchSelector) ([]machine, error) {
+func listMachines(ctx context.Context, opts Options, client *vcenter.Client, selector vchSelector) ([]machine, error) {
 	hosts, err := selector.find(ctx, client)
 	if len(hosts) == 0 {
 		return nil, err
@@ -96,7 +96,7 @@ func listMachines(ctx context.Context, client *vcenter.Client, selector vchSelec
 	errs := []error{err}
 	machines := []machine{}
 	for _, host := range hosts {
-		found, err := machinesOf(ctx, client, host)
+		found, err := machinesOf(ctx, opts, client, host)
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -108,8 +108,8 @@ func listMachines(ctx context.Context, client *vcenter.Client, selector vchSelec
 	return machines, errors.Join(errs...)
 }
 
-func machinesOf(ctx context.Context, client *vcenter.Client, host *vch.Config) ([]machine, error) {
-	operator := containervm.NewOperator(client, host)
+func machinesOf(ctx context.Context, opts Options, client *vcenter.Client, host *vch.Config) ([]machine, error) {
+	operator := containervm.NewOperator(client, host, opts.migrations())
 	defer operator.Close(ctx)
 	listed, err := operator.List(ctx)
 	if err != nil {

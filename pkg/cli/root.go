@@ -18,6 +18,8 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vsphere"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration/plugins"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/version"
@@ -46,6 +48,16 @@ type Options struct {
 	ImageStore func(client *vcenter.Client, host *vch.Config) image.Store
 	// Volumes returns the volume stores of a VCH. Default: those of its configuration.
 	Volumes func(client *vcenter.Client, host *vch.Config) *volume.Set
+	// Migrations read and bring up to date the data of VMs that older versions made.
+	// Default: plugins.Shipped.
+	Migrations *migration.Set
+}
+
+func (o Options) migrations() *migration.Set {
+	if o.Migrations == nil {
+		return plugins.Shipped()
+	}
+	return o.Migrations
 }
 
 func (o Options) clock() clock.WithTicker {
@@ -91,7 +103,7 @@ GOVC_TLS_CA_CERTS, GOVC_TLS_KNOWN_HOSTS and GOVC_DATACENTER.`,
 	root.SetIn(opts.Stdin)
 	root.SetOut(opts.Stdout)
 	root.SetErr(opts.Stderr)
-	root.AddCommand(guestinfoCommand(opts), machinesCommand(opts), imageCommand(opts), volumeCommand(opts), doctorCommand(opts), versionCommand(opts))
+	root.AddCommand(guestinfoCommand(opts), machinesCommand(opts), imageCommand(opts), volumeCommand(opts), renameCommand(opts), migrateCommand(opts), kvCommand(opts), doctorCommand(opts), versionCommand(opts))
 	return root
 }
 

@@ -85,7 +85,7 @@ func annotationsOf(r Request) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	mark, err := identity.Mark{Cluster: cluster, Role: role, Machine: r.Machine, Provider: r.ProviderVersion, Spec: digest}.Encode()
+	mark, err := identity.Mark{Cluster: cluster, Role: role, Machine: r.Machine, Provider: r.ProviderVersion, Spec: digest, Format: identity.MarkFormat, Digest: identity.DigestScheme}.Encode()
 	if err != nil {
 		return nil, err
 	}

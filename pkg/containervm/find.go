@@ -15,6 +15,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
@@ -24,12 +25,14 @@ import (
 type Operator struct {
 	client *vcenter.Client
 	host   *vch.Config
+	data   *migration.Set
 	waiter *vcenter.Waiter
 }
 
-// NewOperator returns an operator; no call is made.
-func NewOperator(client *vcenter.Client, host *vch.Config) *Operator {
-	return &Operator{client: client, host: host, waiter: client.NewWaiter()}
+// NewOperator returns an operator that reads old data with the migrations of a set; no
+// call is made.
+func NewOperator(client *vcenter.Client, host *vch.Config, data *migration.Set) *Operator {
+	return &Operator{client: client, host: host, data: data, waiter: client.NewWaiter()}
 }
 
 // Close ends what the operator holds in vCenter, also when ctx has ended.
@@ -166,7 +169,7 @@ func (o *Operator) read(ctx context.Context, refs []types.ManagedObjectReference
 			continue
 		}
 		if len(c.PropSet) > 0 {
-			vms = append(vms, vmFrom(c))
+			vms = append(vms, o.vmFrom(c))
 		}
 	}
 	if !alive {
@@ -255,7 +258,7 @@ func (o *Operator) Read(ctx context.Context, machines []Machine) (map[types.Mana
 	out := make(map[types.ManagedObjectReference]*VM, len(content))
 	for _, c := range content {
 		if len(c.PropSet) > 0 {
-			out[c.Obj] = vmFrom(c)
+			out[c.Obj] = o.vmFrom(c)
 		}
 	}
 	return out, nil

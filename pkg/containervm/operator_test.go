@@ -18,6 +18,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration/plugins"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
@@ -41,7 +42,7 @@ func newSite(t *testing.T) site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := containervm.NewOperator(client, w.Host)
+	o := containervm.NewOperator(client, w.Host, plugins.Shipped())
 	t.Cleanup(func() { o.Close(t.Context()) })
 	return site{w, o}
 }

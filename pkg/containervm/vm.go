@@ -17,6 +17,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
@@ -37,8 +38,15 @@ type VM struct {
 	ChangeVersion string
 	// VMX is the datastore path of the .vmx file.
 	VMX string
-	// Keys is ExtraConfig, with empty values as "".
+	// Keys is ExtraConfig, with empty values as "", migrated in memory: whatever version wrote
+	// it, it reads like one of today.
 	Keys map[string]string
+	// Stored is ExtraConfig as it is stored, with empty values as "".
+	Stored map[string]string
+	// Data is what the migration in memory made of Stored, and MigrationError why it did not
+	// come to its end; Keys is then as far as it came.
+	Data           migration.VM
+	MigrationError error
 	// Disks are the VM's virtual disks.
 	Disks []*types.VirtualDisk
 	// GuestIP is the address that vSphere shows for the guest.
@@ -58,8 +66,8 @@ func properties() []string {
 	}
 }
 
-func vmFrom(c types.ObjectContent) *VM {
-	vm := &VM{Ref: c.Obj, Keys: map[string]string{}}
+func (o *Operator) vmFrom(c types.ObjectContent) *VM {
+	vm := &VM{Ref: c.Obj, Stored: map[string]string{}}
 	for _, p := range c.PropSet {
 		switch v := p.Val.(type) {
 		case string:
@@ -87,7 +95,7 @@ func vmFrom(c types.ObjectContent) *VM {
 		case types.VirtualMachineConnectionState:
 			vm.Connection = v
 		case types.ArrayOfOptionValue:
-			vm.Keys = guestinfo.FromOptionValues(vch.Keys(v.OptionValue))
+			vm.Stored = guestinfo.FromOptionValues(vch.Keys(v.OptionValue))
 		case types.ArrayOfVirtualDevice:
 			for _, d := range v.VirtualDevice {
 				if disk, ok := d.(*types.VirtualDisk); ok {
@@ -95,6 +103,11 @@ func vmFrom(c types.ObjectContent) *VM {
 				}
 			}
 		}
+	}
+	vm.Keys = vm.Stored
+	if vm.Stored[guestinfo.CommonIDKey] != "" { // else it is no container VM, and nothing to be migrated
+		vm.Data, vm.MigrationError = o.data.MigrateVM(vm.Stored)
+		vm.Keys = vm.Data.Keys
 	}
 	if m, err := identity.DecodeMark(vm.Keys[guestinfo.AnnotationKey(identity.MarkAnnotation)]); err == nil {
 		vm.mark = &m

@@ -47,3 +47,16 @@ func DecodeVCH(keys map[string]string) (*VCHConfig, error) {
 	}
 	return config, nil
 }
+
+// EncodePart returns the keys of a part of a configuration: a pointer to a struct that
+// names with tags, as the types of this package do, the few fields that a caller
+// has to do with. Errors are those of EncodeExecutor.
+func EncodePart(part any) (map[string]string, error) {
+	return encode(part)
+}
+
+// DecodePart fills a part of a configuration, a pointer to a struct as for
+// EncodePart, and looks at no other keys. Errors are those of DecodeExecutor.
+func DecodePart(keys map[string]string, part any) error {
+	return decode(keys, part)
+}

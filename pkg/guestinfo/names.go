@@ -17,8 +17,10 @@ const (
 	ImageIDKey = visiblePrefix + "/imageid"
 	// MountsKey holds the names of the volumes of a container VM, see Names.
 	MountsKey = visiblePrefix + "/mounts"
-	// PluginVersionKey holds the version of a container VM's data layout.
-	PluginVersionKey = visiblePrefix + "/version/PluginVersion"
+	// PluginVersionKey holds the version of a container VM's data layout, VCHPluginVersionKey
+	// that of a VCH's appliance.
+	PluginVersionKey    = visiblePrefix + "/version/PluginVersion"
+	VCHPluginVersionKey = visiblePrefix + "/init/version/PluginVersion"
 	// KeyUpdateInProgress is set on an appliance while vic-machine upgrades or
 	// reconfigures the VCH; not part of either configuration.
 	KeyUpdateInProgress = "UpdateInProgress"

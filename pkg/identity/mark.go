@@ -62,7 +62,21 @@ type Mark struct {
 	// Spec is a digest of the parts of the ProviderSpec that shaped the VM,
 	// so that a repeated Create can tell "the same" from "something else".
 	Spec string `json:"spec,omitempty"`
+	// Format is the version of the mark: MarkFormat for one that is made today. The first
+	// releases wrote none, which is format 1.
+	Format int `json:"format,omitempty"`
+	// Digest is the scheme that Spec was made with, from format 2 on.
+	Digest int `json:"digest,omitempty"`
 }
+
+// MarkFormat is the format of marks that are made today. Each format has all fields of
+// the ones before, so that an older provider still finds its machines; a newer format
+// than its own it only reads.
+const MarkFormat = 2
+
+// DigestScheme says how a digest of a ProviderSpec is made today. Digests of different
+// schemes say nothing about each other.
+const DigestScheme = 1
 
 // Encode returns the mark as it stands in the annotation: one line of JSON
 // without '|', which VIC's encoding could not carry in a list.

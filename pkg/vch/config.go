@@ -11,6 +11,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration"
 )
 
 // NetworkType is VIC's type of a container network; it decides which firewall rules the guest makes.
@@ -65,6 +66,13 @@ type Config struct {
 	Syslog *guestinfo.SysLogConfig
 	// Version is the version of VIC that wrote the configuration; may be nil.
 	Version *guestinfo.Version
+	// KVStores is where the port layer keeps its key/value stores; they are its own and
+	// are only read. Empty if the appliance's directory is not known.
+	KVStores StorePath
+	// Data is what the migration in memory made of the configuration, and MigrationError why
+	// it did not come to its end; the fields above are then what could be read all the same.
+	Data           migration.Outcome
+	MigrationError error
 }
 
 // StorePath is a directory on a datastore.

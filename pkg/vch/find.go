@@ -5,8 +5,10 @@ package vch
 
 import (
 	"context"
+	"path"
 	"strings"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -15,6 +17,8 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration/plugins"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 )
 
@@ -85,7 +89,7 @@ type locator func(context.Context) (*types.ManagedObjectReference, error)
 // locators returns the places to look at, in order. A VCH on vCenter has a
 // folder of its own; old ones stand in the datacenter's VM folder.
 func locators(client *vcenter.Client, ref v1alpha1.VirtualContainerHost) []locator {
-	path := func(p string) locator {
+	at := func(p string) locator {
 		return func(ctx context.Context) (*types.ManagedObjectReference, error) {
 			r, err := byInventoryPath(ctx, client, p)
 			if r != nil && r.Type != "VirtualMachine" {
@@ -100,11 +104,11 @@ func locators(client *vcenter.Client, ref v1alpha1.VirtualContainerHost) []locat
 			return &types.ManagedObjectReference{Type: "VirtualMachine", Value: strings.TrimPrefix(ref.MoRef, "VirtualMachine:")}, nil
 		}}
 	case ref.Path != "":
-		return []locator{path(strings.Trim(ref.Path, "/"))}
+		return []locator{at(strings.Trim(ref.Path, "/"))}
 	default:
 		// A slash in a name is written %2f in inventory paths.
 		name, dc := strings.ReplaceAll(ref.Name, "/", "%2f"), strings.Trim(ref.Datacenter, "/")
-		return []locator{path(dc + "/vm/" + name + "/" + name), path(dc + "/vm/" + name)}
+		return []locator{at(dc + "/vm/" + name + "/" + name), at(dc + "/vm/" + name)}
 	}
 }
 
@@ -126,7 +130,7 @@ type appliance struct {
 func readAppliance(ctx context.Context, client *vcenter.Client, ref types.ManagedObjectReference) (*appliance, error) {
 	a := &appliance{}
 	// One property per leaf: an inaccessible VM has no config at all.
-	err := property.DefaultCollector(client.Vim()).RetrieveOne(ctx, ref, []string{"name", "parent", "parentVApp", "resourcePool", "config.uuid", "config.extraConfig"}, &a.mo)
+	err := property.DefaultCollector(client.Vim()).RetrieveOne(ctx, ref, []string{"name", "parent", "parentVApp", "resourcePool", "config.uuid", "config.files.vmPathName", "config.extraConfig"}, &a.mo)
 	if vcenter.IsManagedObjectNotFound(err) {
 		return nil, errdefs.Wrap(errdefs.NotFound, err, "read appliance VM %s", ref.Value)
 	}
@@ -164,11 +168,15 @@ func (a *appliance) config() (*Config, error) {
 	if !a.isVCH() {
 		return nil, fail("is not a VCH: %s is %q, it should be %q", guestinfo.VCHIDKey, a.keys[guestinfo.VCHIDKey], a.mo.Self.String())
 	}
-	g, err := guestinfo.DecodeVCH(guestinfo.FromOptionValues(a.keys))
+	// Old data is read as the code of today has it. What cannot be migrated is read as it is.
+	data, migrationErr := plugins.Shipped().Migrate(migration.Appliance, guestinfo.FromOptionValues(a.keys))
+	g, err := guestinfo.DecodeVCH(data.Keys)
 	if err != nil {
 		return nil, errdefs.Wrap(errdefs.FailedPrecondition, err, "decode the configuration of VCH %s", a.mo.Name)
 	}
 	c := fromGuestinfo(g)
+	c.Data, c.MigrationError = data, migrationErr
+	c.KVStores = kvStores(c.ImageStore.Datastore, a.mo.Config.Files.VmPathName)
 	c.Appliance, c.Name, c.UUID = a.mo.Self, a.mo.Name, strings.ToLower(a.mo.Config.Uuid)
 	if a.mo.Parent != nil {
 		c.Folder = *a.mo.Parent
@@ -184,4 +192,14 @@ func (a *appliance) config() (*Config, error) {
 		return nil, fail("its configuration names no image store (storage/image_stores)")
 	}
 	return c, nil
+}
+
+// kvStores is where the port layer keeps its key/value stores: in the appliance's
+// directory, but always on the datastore of the image store (VIC, lib/portlayer/portlayer.go:54-90).
+func kvStores(datastore, vmx string) StorePath {
+	var p object.DatastorePath
+	if !p.FromString(vmx) || path.Ext(p.Path) != ".vmx" {
+		return StorePath{}
+	}
+	return StorePath{Datastore: datastore, Path: path.Join(path.Dir(p.Path), "kvStores")}
 }

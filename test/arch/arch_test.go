@@ -27,6 +27,10 @@ var layers = map[string][]string{
 	"pkg/api":       {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/volume"},
 	"pkg/guestinfo": {"pkg/errdefs"},
 
+	// Data of older versions: maps in, maps out.
+	"pkg/migration":         {"pkg/errdefs", "pkg/guestinfo", "pkg/identity"},
+	"pkg/migration/plugins": {"pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/migration"},
+
 	// The contract between the driver and what makes machines.
 	"pkg/spi":         {"pkg/api/...", "pkg/errdefs", "pkg/identity"},
 	"pkg/spi/fake":    {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/version", "pkg/volume"},
@@ -58,17 +62,18 @@ var layers = map[string][]string{
 	// vSphere, from the session up to the machine.
 	"pkg/vcenter":     {"pkg/api/...", "pkg/errdefs", "pkg/version"},
 	"pkg/datastore":   {"pkg/errdefs", "pkg/vcenter"},
+	"pkg/kvstore":     {"pkg/datastore", "pkg/errdefs", "pkg/migration"},
 	"pkg/inventory":   {"pkg/errdefs", "pkg/guestinfo", "pkg/vcenter"},
 	"pkg/virtualdisk": {"pkg/datastore", "pkg/errdefs", "pkg/image/vmdk", "pkg/vcenter", "pkg/vch"},
-	"pkg/vch":         {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/vcenter"},
-	"pkg/containervm": {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume"},
-	"pkg/spi/vsphere": {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/spi", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume/..."},
+	"pkg/vch":         {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/migration/...", "pkg/vcenter"},
+	"pkg/containervm": {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image", "pkg/migration", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume"},
+	"pkg/spi/vsphere": {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/migration/...", "pkg/spi", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume/..."},
 
 	// What people and programs call.
 	"pkg/provider":              {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/version"},
 	"pkg/provider/cmi":          {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/version"},
 	"pkg/provider/providertest": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/spi/..."},
-	"pkg/cli":                   {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/spi/...", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume/..."},
+	"pkg/cli":                   {"pkg/api/...", "pkg/containervm", "pkg/datastore", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/kvstore/...", "pkg/migration/...", "pkg/spi/...", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume/..."},
 
 	// Programs put it together; only the simulator is a program made of test packages.
 	"cmd":        {"pkg/...", "cmd/internal/..."},
@@ -162,6 +167,8 @@ func TestTheTablesSayWhatTheyShould(t *testing.T) {
 		"machines are built on the VCH":           {dir: "pkg/containervm", imports: module + "/pkg/vch", may: true},
 		"the backend uses govmomi":                {dir: "pkg/spi/vsphere", imports: "github.com/vmware/govmomi/vim25/types", may: true},
 		"encoding is pure":                        {dir: "pkg/guestinfo", imports: module + "/pkg/vcenter"},
+		"migrations are pure":                    {dir: "pkg/migration", imports: "github.com/vmware/govmomi/vim25/types"},
+		"and know nothing of VMs":                 {dir: "pkg/migration/plugins", imports: module + "/pkg/vcenter"},
 		"API types import nothing above them":     {dir: "pkg/api/v1alpha1", imports: module + "/pkg/spi"},
 		"nothing that ships is made of tests":     {dir: "pkg/cli", imports: module + "/test/vchsim"},
 		"but the simulator is":                    {dir: "cmd/vchsim", imports: module + "/test/vchsim", may: true},

@@ -18,6 +18,8 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/pull"
 	imagevsphere "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vsphere"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration/plugins"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
@@ -56,6 +58,8 @@ type Options struct {
 	// Volumes returns the volume stores of a VCH. It is asked for each machine that has
 	// volumes, and sends nothing. Default: locations.Open.
 	Volumes func(*vcenter.Client, *vch.Config) *volume.Set
+	// Migrations read the data of VMs that older versions made. Default: plugins.Shipped.
+	Migrations *migration.Set
 }
 
 // Backend implements spi.PluginSPI. Safe for concurrent use.
@@ -68,6 +72,7 @@ type Backend struct {
 	images  *pull.Puller
 	stores  func(*vcenter.Client, *vch.Config) image.Store
 	volumes func(*vcenter.Client, *vch.Config) *volume.Set
+	data    *migration.Set
 	locks   *locks
 }
 
@@ -100,9 +105,12 @@ func New(o Options) *Backend {
 			return locations.Open(locations.Options{Client: client, Host: host})
 		}
 	}
+	if o.Migrations == nil {
+		o.Migrations = plugins.Shipped()
+	}
 	return &Backend{
 		pool: o.Pool, clock: o.Clock, vchs: vch.NewCache(o.Clock, o.VCHCacheTTL), limits: o.Limits, hostKey: o.HostKey,
-		images: o.Images, stores: o.ImageStore, volumes: o.Volumes, locks: newLocks(),
+		images: o.Images, stores: o.ImageStore, volumes: o.Volumes, data: o.Migrations, locks: newLocks(),
 	}
 }
 
@@ -176,7 +184,7 @@ func (b *Backend) do(ctx context.Context, limit time.Duration, machine, provider
 		return errdefs.Wrap(errdefs.KindOf(err), err, "wait for another operation on machine %s", machine)
 	}
 	defer unlock()
-	c.Operator = containervm.NewOperator(client, host)
+	c.Operator = containervm.NewOperator(client, host, b.data)
 	defer c.Close(ctx)
 	if err = fn(ctx, c); errdefs.Is(err, errdefs.Aborted) {
 		// Perhaps the VCH changed under us: read it anew next time.
@@ -240,7 +248,7 @@ func (b *Backend) ListMachines(ctx context.Context, providerSpec *v1alpha1.Provi
 	if err != nil {
 		return nil, err
 	}
-	op := containervm.NewOperator(client, host)
+	op := containervm.NewOperator(client, host, b.data)
 	defer op.Close(ctx)
 	machines, err := op.List(ctx)
 	if err != nil {
