@@ -167,7 +167,7 @@ func TestTheTablesSayWhatTheyShould(t *testing.T) {
 		"machines are built on the VCH":           {dir: "pkg/containervm", imports: module + "/pkg/vch", may: true},
 		"the backend uses govmomi":                {dir: "pkg/spi/vsphere", imports: "github.com/vmware/govmomi/vim25/types", may: true},
 		"encoding is pure":                        {dir: "pkg/guestinfo", imports: module + "/pkg/vcenter"},
-		"migrations are pure":                    {dir: "pkg/migration", imports: "github.com/vmware/govmomi/vim25/types"},
+		"migrations are pure":                     {dir: "pkg/migration", imports: "github.com/vmware/govmomi/vim25/types"},
 		"and know nothing of VMs":                 {dir: "pkg/migration/plugins", imports: module + "/pkg/vcenter"},
 		"API types import nothing above them":     {dir: "pkg/api/v1alpha1", imports: module + "/pkg/spi"},
 		"nothing that ships is made of tests":     {dir: "pkg/cli", imports: module + "/test/vchsim"},
