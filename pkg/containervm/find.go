@@ -239,29 +239,13 @@ func (o *Operator) List(ctx context.Context) ([]Machine, error) {
 	return out, nil
 }
 
-// Read reads the VMs of a list whole, in one call.
+// Read is ReadWhole for the VMs of a list.
 func (o *Operator) Read(ctx context.Context, machines []Machine) (map[types.ManagedObjectReference]*VM, error) {
-	if len(machines) == 0 {
-		return map[types.ManagedObjectReference]*VM{}, nil
-	}
-	spec := types.PropertyFilterSpec{
-		PropSet:                       []types.PropertySpec{{Type: "VirtualMachine", PathSet: properties()}},
-		ReportMissingObjectsInResults: types.NewBool(true),
-	}
+	refs := make([]types.ManagedObjectReference, 0, len(machines))
 	for _, m := range machines {
-		spec.ObjectSet = append(spec.ObjectSet, types.ObjectSpec{Obj: m.Ref})
+		refs = append(refs, m.Ref)
 	}
-	content, err := o.retrieve(ctx, spec)
-	if err != nil {
-		return nil, o.convert(err, "read the container VMs of VCH %s", o.host.Name)
-	}
-	out := make(map[types.ManagedObjectReference]*VM, len(content))
-	for _, c := range content {
-		if len(c.PropSet) > 0 {
-			out[c.Obj] = o.vmFrom(c)
-		}
-	}
-	return out, nil
+	return o.ReadWhole(ctx, refs...)
 }
 
 func (o *Operator) retrieve(ctx context.Context, spec types.PropertyFilterSpec) ([]types.ObjectContent, error) {

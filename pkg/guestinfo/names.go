@@ -9,14 +9,18 @@ import "strings"
 const (
 	// CommonIDKey holds the container id of a container VM.
 	CommonIDKey = visiblePrefix + "/common/id"
-	// NameKey holds the container's name; hidden.
-	NameKey = "common/name"
+	// NameKey holds the container's name; hidden. Before data version 2 it stood in OldNameKey,
+	// for the guest to see.
+	NameKey    = "common/name"
+	OldNameKey = visiblePrefix + "/common/name"
 	// VCHIDKey holds the moref of a VCH's appliance, or CreatingVCH.
 	VCHIDKey = visiblePrefix + "/init/common/id"
 	// ImageIDKey holds the digest of the image's configuration; empty without an image.
 	ImageIDKey = visiblePrefix + "/imageid"
 	// MountsKey holds the names of the volumes of a container VM, see Names.
 	MountsKey = visiblePrefix + "/mounts"
+	// NetworksKey holds the names of the networks of a container VM, see Names.
+	NetworksKey = visiblePrefix + "/networks"
 	// PluginVersionKey holds the version of a container VM's data layout, VCHPluginVersionKey
 	// that of a VCH's appliance.
 	PluginVersionKey    = visiblePrefix + "/version/PluginVersion"
@@ -39,7 +43,6 @@ const (
 	StartedTrue = "true"
 
 	sessionsKey = visiblePrefix + "/sessions"
-	networksKey = visiblePrefix + "/networks"
 )
 
 // Names returns the names in the value of a key that lists them, such as MountsKey.
@@ -74,12 +77,20 @@ func StopSignalKey(session string) string {
 // AssignedIPKey returns the key of the address, base64 of its bytes, that the
 // guest reports for an endpoint.
 func AssignedIPKey(network string) string {
-	return writableKey(networksKey, network, "assigned.IP")
+	return writableKey(NetworksKey, network, "assigned.IP")
 }
 
 // AssignedMaskKey returns the key of the mask that belongs to AssignedIPKey.
 func AssignedMaskKey(network string) string {
-	return writableKey(networksKey, network, "assigned.Mask")
+	return writableKey(NetworksKey, network, "assigned.Mask")
+}
+
+// AliasesKey returns the key of the joined [container]:alias entries of an endpoint, see
+// Names; hidden.
+func AliasesKey(network string) string {
+	key, _ := childKey(entryKey(NetworksKey, listSeparator+network), "network", scope{})
+	key, _ = childKey(key, "aliases", scope{hidden: true})
+	return key + listSuffix
 }
 
 func sessionKey(session, part string) string { return writableKey(sessionsKey, session, part) }
