@@ -93,23 +93,41 @@ func retries() wait.Backoff {
 	return wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6}
 }
 
-// reconfigure changes the VM with the changeVersion of the read that the change
+// change is a change of a VM's configuration.
+type change struct {
+	// what says what is done, for people: "rename".
+	what string
+	// again reads the VM again and proves anew that it may be changed.
+	again func(context.Context, *VM) (*VM, error)
+	// build says what is to be changed of a VM as it was read; nil: nothing, any more. Its error
+	// ends the change, and is answered as it is.
+	build func(*VM) (*types.VirtualMachineConfigSpec, error)
+}
+
+// reconfigure is change for a VM that was found as ours.
+func (o *Operator) reconfigure(ctx context.Context, vm *VM, what string, build func(*VM) *types.VirtualMachineConfigSpec) (*VM, error) {
+	return o.change(ctx, vm, change{what: what, again: o.Reread, build: func(vm *VM) (*types.VirtualMachineConfigSpec, error) { return build(vm), nil }})
+}
+
+// change changes the VM with the changeVersion of the read that the change
 // follows from. When somebody else was faster (ConcurrentAccess, InvalidState,
 // TaskInProgress) it reads again, asks build again, and repeats; Aborted in the
-// end. build may answer nil: nothing to do any more. It returns the VM as it
-// was read last.
-func (o *Operator) reconfigure(ctx context.Context, vm *VM, what string, build func(*VM) *types.VirtualMachineConfigSpec) (*VM, error) {
-	var last error
+// end. Data that is newer than ours is not changed. It returns the VM as it was read last.
+func (o *Operator) change(ctx context.Context, vm *VM, c change) (*VM, error) {
+	var last, refused error
 	err := wait.ExponentialBackoffWithContext(ctx, retries(), func(ctx context.Context) (bool, error) {
 		if last != nil {
-			fresh, err := o.Reread(ctx, vm)
+			fresh, err := c.again(ctx, vm)
 			if err != nil {
 				return false, err
 			}
 			vm = fresh
 		}
-		spec := build(vm)
-		if spec == nil {
+		if refused = vm.writable(); refused != nil {
+			return true, nil
+		}
+		var spec *types.VirtualMachineConfigSpec
+		if spec, refused = c.build(vm); spec == nil || refused != nil {
 			return true, nil
 		}
 		spec.ChangeVersion = vm.ChangeVersion
@@ -123,9 +141,9 @@ func (o *Operator) reconfigure(ctx context.Context, vm *VM, what string, build f
 		err = last
 	}
 	if err != nil {
-		return vm, o.convert(err, "%s VM %q (%s)", what, vm.Name, vm.Ref.Value)
+		return vm, o.convert(err, "%s VM %q (%s)", c.what, vm.Name, vm.Ref.Value)
 	}
-	return vm, nil
+	return vm, refused
 }
 
 func (o *Operator) reconfigureOnce(ctx context.Context, ref types.ManagedObjectReference, spec *types.VirtualMachineConfigSpec) error {
@@ -139,15 +157,23 @@ func (o *Operator) reconfigureOnce(ctx context.Context, ref types.ManagedObjectR
 // Reread reads a VM that was ours again, within an operation that was allowed to
 // begin; what was proven of it is proven anew by mark and UUID.
 func (o *Operator) Reread(ctx context.Context, vm *VM) (*VM, error) {
-	vms, err := o.read(ctx, []types.ManagedObjectReference{vm.Ref}, false)
+	f, err := o.readAgain(ctx, vm, false)
+	if err != nil {
+		return nil, err
+	}
+	if f.mark == nil || vm.mark == nil || !f.mark.Owns(*vm.mark) || f.UUID != vm.UUID {
+		return nil, errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) is not touched any more: its mark or BIOS UUID was changed meanwhile", vm.Name, vm.Ref.Value)
+	}
+	return f, nil
+}
+
+func (o *Operator) readAgain(ctx context.Context, vm *VM, change bool) (*VM, error) {
+	vms, err := o.read(ctx, []types.ManagedObjectReference{vm.Ref}, change)
 	if err != nil {
 		return nil, err
 	}
 	if len(vms) != 1 {
 		return nil, errdefs.New(errdefs.Aborted, "VM %q (%s) vanished meanwhile", vm.Name, vm.Ref.Value)
-	}
-	if f := vms[0]; f.mark == nil || vm.mark == nil || !f.mark.Owns(*vm.mark) || f.UUID != vm.UUID {
-		return nil, errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) is not touched any more: its mark or BIOS UUID was changed meanwhile", vm.Name, vm.Ref.Value)
 	}
 	return vms[0], nil
 }

@@ -68,7 +68,9 @@ func (o *Operator) await(ctx context.Context, task types.ManagedObjectReference)
 // It returns nil when no VM has the machine's UUID. A VM that has the UUID but
 // not the machine's full mark, or stands elsewhere than the VCH's container
 // VMs, is foreign: FailedPrecondition, unless the machine's own VM is there
-// too. Several with the full mark: OutOfRange.
+// too. Several with the full mark: OutOfRange. Data that a newer program wrote is
+// FailedPrecondition for whoever wants more than to read; data that could not
+// be migrated is no reason to refuse anything.
 func (o *Operator) Find(ctx context.Context, id identity.Identity, want identity.Mark, change bool) (*VM, error) {
 	vim := o.client.Vim()
 	res, err := methods.FindAllByUuid(ctx, vim, &types.FindAllByUuid{
@@ -96,6 +98,11 @@ func (o *Operator) Find(ctx context.Context, id identity.Identity, want identity
 	switch {
 	case len(ours) > 1:
 		return nil, errdefs.New(errdefs.OutOfRange, "machine %s: %d VMs bear its BIOS UUID %s and its full mark (%s, %s); remove the copies by hand", want.Machine, len(ours), id.BIOSUUID, ours[0].Ref.Value, ours[1].Ref.Value)
+	case len(ours) == 1 && change:
+		if err := ours[0].writable(); err != nil {
+			return nil, err
+		}
+		return ours[0], nil
 	case len(ours) == 1:
 		return ours[0], nil
 	case foreign != nil:

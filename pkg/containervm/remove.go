@@ -52,19 +52,14 @@ func (o *Operator) Remove(ctx context.Context, vm *VM, shared ...string) error {
 // with the machine are deleted between Detach and Remove, when the VM does not have them any
 // more and can still say which they are. The VM that it returns is without disks.
 func (o *Operator) Detach(ctx context.Context, vm *VM, shared ...string) (*VM, error) {
-	var refused error
-	vm, err := o.reconfigure(ctx, vm, "detach the disks of", func(vm *VM) *types.VirtualMachineConfigSpec {
+	vm, err := o.change(ctx, vm, change{what: "detach the disks of", again: o.Reread, build: func(vm *VM) (*types.VirtualMachineConfigSpec, error) {
 		if dir, ownDir := vm.Directory(); ownDir {
-			refused = o.mayDelete(dir, slices.Concat(shared, vm.parents(), vm.volumeDisks()))
+			if err := o.mayDelete(dir, slices.Concat(shared, vm.parents(), vm.volumeDisks())); err != nil {
+				return nil, err
+			}
 		}
-		if refused != nil {
-			return nil
-		}
-		return detachDisks(vm)
-	})
-	if err == nil {
-		err = refused
-	}
+		return detachDisks(vm), nil
+	}})
 	if err != nil {
 		return nil, err
 	}

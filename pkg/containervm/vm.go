@@ -4,6 +4,7 @@
 package containervm
 
 import (
+	"fmt"
 	"net"
 	"path"
 	"regexp"
@@ -117,6 +118,11 @@ func (o *Operator) vmFrom(c types.ObjectContent) *VM {
 
 // Mark returns the VM's mark; nil when it has none or only part of one.
 func (vm *VM) Mark() *identity.Mark { return vm.mark }
+
+// writable returns FailedPrecondition for a VM whose data a newer program wrote.
+func (vm *VM) writable() error {
+	return vm.Data.Writable(fmt.Sprintf("VM %q (%s)", vm.Name, vm.Ref.Value))
+}
 
 // Started returns what the tether reported of the process: "" (nothing yet),
 // "true", or the reason why it does not run.

@@ -15,6 +15,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
@@ -130,13 +131,14 @@ func (b *Backend) createFrom(ctx context.Context, c *call, disk *image.Disk, set
 	return nil, err
 }
 
-// fits reports whether vm was made from the same spec.
+// fits reports whether vm was made from the same spec. Of digests that were made in
+// another way than today's nothing follows.
 func (c *call) fits(vm *containervm.VM) error {
 	digest, err := containervm.SpecDigest(c.spec)
 	if err != nil {
 		return err
 	}
-	if m := vm.Mark(); m.Spec != digest {
+	if m := vm.Mark(); m.Digest == identity.DigestScheme && m.Spec != digest {
 		return errdefs.New(errdefs.AlreadyExists, "machine %s exists as VM %q (%s), made from another provider spec (digest %s by %s, wanted %s); delete the Machine to have it made anew", c.mark.Machine, vm.Name, vm.Ref.Value, m.Spec, m.Provider, digest)
 	}
 	return nil
