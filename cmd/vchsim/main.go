@@ -62,8 +62,12 @@ type ready struct {
 	Secret       map[string]string      `json:"secret"`
 }
 
-// defaultContainers is the number of docker's containers unless a flag says otherwise.
-const defaultContainers = 2
+const (
+	// defaultContainers is the number of docker's containers unless a flag says otherwise.
+	defaultContainers = 2
+	// newestData is VIC's last data version.
+	newestData = 10
+)
 
 func command() *cobra.Command {
 	var (
@@ -92,9 +96,11 @@ func command() *cobra.Command {
 		},
 	}
 	cmd.SetVersionTemplate("{{.Version}}\n")
+	options.VCHDataVersion = new(int)
 	f := cmd.Flags()
 	f.StringVar(&options.Listen, "listen", "127.0.0.1:0", "address to serve on; port 0 is any free one")
 	f.StringVar(&options.VCH, "vch", vchsim.DefaultVCH, "name of the VCH")
+	f.IntVar(options.VCHDataVersion, "vch-data-version", newestData, "data version that the VCHs' configurations have: what older versions of VIC stored")
 	f.StringVar(&options.Datacenter, "datacenter", vchsim.DefaultDatacenter, "name of the datacenter")
 	f.StringVar(&options.Username, "username", vchsim.DefaultUsername, "user that may log in")
 	f.StringVar(&options.Password, "password", vchsim.DefaultPassword, "the user's password")

@@ -146,6 +146,7 @@ func TestBadFlagsAreRefusedWithOneLine(t *testing.T) {
 	for _, args := range [][]string{
 		{"--fault=CreateVM_Task"},
 		{"--vms=-1"},
+		{"--vch-data-version=-1"},
 		{"--kubeconfig=/none"},
 		{"--listen=nowhere"},
 		{"--nonsense"},

@@ -18,9 +18,12 @@
 //     kill and group-kill, and powers off.
 //   - An image registry beside vCenter, if wanted, with the image of a node.
 //   - vCenter's manners that vcsim lacks: changeVersion, Destroy that follows the
-//     disk chain and leaves foreign files, names unique per folder, no leftovers of
-//     a failed create, locks on the disks of running VMs, guest operations without a
-//     container runtime, sessions that expire, a disabled Destroy.
+//     disk chain and leaves foreign files, names unique per folder, renames that all
+//     readers see and that move no file, no leftovers of a failed create, locks on the
+//     disks of running VMs, guest operations without a container runtime, sessions
+//     that expire, a disabled Destroy.
+//   - Age: container VMs, and by Options.VCHDataVersion the VCH, as older versions of
+//     VIC stored them.
 //   - Faults: any vSphere fault from the method or inside its task, HTTP errors
 //     and cut connections, by method, probability or count.
 //   - A cluster: with a kubeconfig, each started machine joins it as a hollow
@@ -64,6 +67,13 @@
 // guestinfo.userdata, whose encoding stands in guestinfo.userdata.encoding as
 // cloud-init's VMware datasource has it: gzip+base64 (gz+b64), base64 (b64), or
 // none. Server and certificate authority are those of the kubeconfig's current context.
+//
+// # Others at work
+//
+// To have somebody else change a VM between a read and the write that follows from
+// it, let him come first when the write arrives: OnCall("ReconfigVM_Task", f), with
+// SetKeys, Age or a client of his own in f, makes it ConcurrentAccess. A rule
+// task:ConcurrentAccess does the same without a change.
 //
 // # Concurrency
 //

@@ -30,6 +30,8 @@ type index struct {
 type entry struct {
 	name, bios, instance string
 	on                   bool
+	// born is the first name, which files have.
+	born string
 }
 
 func (x *index) register(s *Sim) {
@@ -99,6 +101,9 @@ func (x *index) note(vm *mo.VirtualMachine) (was, is entry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	was = x.vms[vm.Self]
+	if is.born = was.born; is.born == "" {
+		is.born = is.name
+	}
 	x.vms[vm.Self] = is
 	if was.bios != is.bios {
 		x.drop(was, vm.Self)
@@ -138,6 +143,13 @@ func (x *index) on(r ref) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.vms[r].on
+}
+
+// born returns the name that a VM was made with.
+func (x *index) born(r ref) string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.vms[r].born
 }
 
 func (x *index) name(r ref) (string, bool) {

@@ -75,6 +75,10 @@ type Options struct {
 	NFS string
 	// NoDefaultStore leaves DefaultStore out of the VCH's configuration.
 	NoDefaultStore bool
+	// VCHDataVersion is the data version that the VCHs' configurations have: what older
+	// versions of VIC stored, see OldVCHKeys; one above 10 is what a newer one might
+	// have. Default: 10, VIC's last.
+	VCHDataVersion *int
 	// Registry, if not nil, is an image registry beside vCenter that has the node image.
 	Registry *images.Options
 	// Registries are the VCHs' rules for image registries.
@@ -153,6 +157,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.OtherVMs < 0 {
 		return o, errdefs.New(errdefs.InvalidArgument, "number of other VMs must not be negative, got %d", o.OtherVMs)
+	}
+	if o.VCHDataVersion != nil && *o.VCHDataVersion < 0 {
+		return o, errdefs.New(errdefs.InvalidArgument, "data version of the VCH must not be negative, got %d", *o.VCHDataVersion)
 	}
 	if o.VCH == SecondVCH && !o.NoForeign {
 		return o, errdefs.New(errdefs.InvalidArgument, "VCH name %q is taken by the second VCH", o.VCH)

@@ -99,7 +99,7 @@ func (*overrides) answers(method string, this ref) bool {
 		"CopyDatastoreFile_Task", "CreateVirtualDisk_Task", "MoveVirtualDisk_Task", "CopyVirtualDisk_Task", "ExtendVirtualDisk_Task", "DeleteVirtualDisk_Task",
 		"CreateVM_Task", "DeleteDatastoreFile_Task", "FindAllByUuid", "FindByUuid", "FindChild", "FindByInventoryPath", "StartProgramInGuest":
 		return true
-	case "ReconfigVM_Task", "Destroy_Task", "PowerOnVM_Task", "ShutdownGuest", "UnregisterVM":
+	case "ReconfigVM_Task", "Rename_Task", "Destroy_Task", "PowerOnVM_Task", "ShutdownGuest", "UnregisterVM":
 		return this.Type == "VirtualMachine"
 	}
 	return false
@@ -114,9 +114,9 @@ func (o *overrides) vm(r ref) (*simulator.VirtualMachine, *soap.Fault) {
 	return vm, nil
 }
 
-// ReconfigVMTask refuses a stale changeVersion and devices that cannot be, as
-// vCenter does, before anything is changed. Values that readers may still encode are
-// copied, not changed in place.
+// ReconfigVMTask refuses a stale changeVersion, a name that is taken and devices that
+// cannot be, as vCenter does, before anything is changed. Values that readers may
+// still encode are copied, not changed in place.
 func (o *overrides) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
 	vm, missing := o.vm(req.This)
 	if missing != nil {
@@ -124,22 +124,27 @@ func (o *overrides) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM
 	}
 	return o.alone(func() (res soap.HasFault) {
 		ctx.WithLock(vm, func() {
-			if fault := o.refuseReconfigure(vm, &req.Spec); fault != nil {
+			if fault := o.refuseReconfigure(ctx, vm, &req.Spec); fault != nil {
 				task := failingTask(ctx, vm.Self, "reconfigVm", fault)
 				res = &methods.ReconfigVM_TaskBody{Res: &types.ReconfigVM_TaskResponse{Returnval: task}}
 				return
 			}
 			vm.Config.ExtraConfig = slices.Clone(vm.Config.ExtraConfig)
 			vm.Config.Hardware.Device = slices.Clone(vm.Config.Hardware.Device)
+			req.Spec.ExtraConfig = withoutEmpty(vm.Config.ExtraConfig, req.Spec.ExtraConfig)
+			publishName(ctx, vm, req.Spec.Name)
 			res = vm.ReconfigVMTask(ctx, req)
 		})
 		return res
 	}, func() {})
 }
 
-func (o *overrides) refuseReconfigure(vm *simulator.VirtualMachine, spec *types.VirtualMachineConfigSpec) types.BaseMethodFault {
+func (o *overrides) refuseReconfigure(ctx *simulator.Context, vm *simulator.VirtualMachine, spec *types.VirtualMachineConfigSpec) types.BaseMethodFault {
 	if v := spec.ChangeVersion; v != "" && v != vm.Config.ChangeVersion {
 		return &types.ConcurrentAccess{}
+	}
+	if fault := o.refuseName(ctx, vm, spec.Name); fault != nil {
+		return fault
 	}
 	if fault := o.refuseDevices(vm.Config.Hardware.Device, spec.DeviceChange); fault != nil {
 		return fault
@@ -271,7 +276,7 @@ func (o *overrides) deleteFiles(vm *simulator.VirtualMachine) {
 	vmx := vm.Config.Files.VmPathName
 	dir := path.Dir(vmx)
 	o.sim.remove(vmx)
-	o.sim.remove(dir + "/" + vm.Name + ".nvram")
+	o.sim.remove(dir + "/" + o.sim.index.born(vm.Self) + ".nvram")
 	alone := o.sim.onlyFile(dir, "vmware.log")
 	o.sim.remove(dir + "/vmware.log")
 	if alone {

@@ -64,7 +64,15 @@ func (o *overrides) FindByInventoryPath(ctx *simulator.Context, req *types.FindB
 // child holds one lock at a time: a VM's destruction takes the VM's lock first
 // and the folder's second.
 func (o *overrides) child(ctx *simulator.Context, parent ref, name string) *ref {
-	var children []ref
+	for _, c := range o.children(ctx, parent) {
+		if o.entityName(ctx, c) == name {
+			return &c
+		}
+	}
+	return nil
+}
+
+func (o *overrides) children(ctx *simulator.Context, parent ref) (children []ref) {
 	obj := o.sim.registry.Get(parent)
 	if obj == nil {
 		return nil
@@ -81,12 +89,7 @@ func (o *overrides) child(ctx *simulator.Context, parent ref, name string) *ref 
 			children = append(append(children, e.ResourcePool.ResourcePool...), e.Vm...)
 		}
 	})
-	for _, c := range children {
-		if o.entityName(ctx, c) == name {
-			return &c
-		}
-	}
-	return nil
+	return children
 }
 
 func (o *overrides) entityName(ctx *simulator.Context, r ref) string {

@@ -18,6 +18,13 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 )
 
+// adminSession is the process of a VCH's administration server, proxy what it reaches
+// the world by.
+const (
+	adminSession = "vicadmin"
+	proxy        = "http://proxy.example.com:3128"
+)
+
 // vch is one VCH of the world.
 type vch struct {
 	name      string
@@ -71,8 +78,12 @@ func (s *Sim) makeVCH(name string, bridge int) (vch, error) {
 	if err != nil {
 		return v, fmt.Errorf("encode configuration of VCH %s: %w", name, err)
 	}
+	keys = guestinfo.OptionValues(keys)
+	if version := s.options.VCHDataVersion; version != nil {
+		keys = OldVCHKeys(keys, *version)
+	}
 	ctx := s.newContext()
-	ctx.WithLock(vm, func() { setExtraConfig(ctx, vm, guestinfo.OptionValues(keys)) })
+	ctx.WithLock(vm, func() { setExtraConfig(ctx, vm, keys) })
 	ctx = s.newContext()
 	if _, err := s.await(lockedPowerOn(ctx, vm), "power on the appliance of VCH %s", name); err != nil {
 		return v, err
@@ -116,6 +127,13 @@ func (s *Sim) vchConfig(v vch) *guestinfo.VCHConfig {
 					Path: "/sbin/port-layer-server",
 					Args: []string{"/sbin/port-layer-server"},
 					Env:  []string{"DC_PATH=" + s.Datacenter, "POOL_PATH=/" + s.Datacenter + "/host/DC0_C0/Resources/" + v.name, "DS_PATH=" + Datastore},
+				},
+				Active: true, Restart: true,
+			}, adminSession: {
+				Common: guestinfo.Common{ID: adminSession, Name: adminSession},
+				Cmd: guestinfo.Cmd{
+					Path: "/sbin/vicadmin", Args: []string{"/sbin/vicadmin"},
+					Env: []string{"PATH=/sbin:/bin", "VICADMIN_HTTP_PROXY=" + proxy, "VICADMIN_HTTPS_PROXY=" + proxy},
 				},
 				Active: true, Restart: true,
 			}},
