@@ -57,16 +57,20 @@ func (s *Set) Migrate(t Target, keys map[string]string) (Outcome, error) {
 	if len(keys) == 0 {
 		return Outcome{Target: t, Keys: keys}, nil
 	}
-	stored, err := t.versions().read(keys)
+	stored, err := t.stored(keys)
 	if err != nil {
 		return Outcome{Target: t, Keys: keys}, err
 	}
 	return s.MigrateFrom(t, stored, keys)
 }
 
-// MigrateFrom is Migrate for data whose version is stored elsewhere.
+// MigrateFrom is Migrate for data whose version is stored elsewhere, as that of a
+// key/value store. An empty map is data here. A negative version is InvalidArgument.
 func (s *Set) MigrateFrom(t Target, stored int, keys map[string]string) (Outcome, error) {
-	o := Outcome{Target: t, Keys: keys, From: stored, To: stored, Newer: stored > max(s.Latest(t), t.versions().known)}
+	if stored < 0 {
+		return Outcome{Target: t, Keys: keys}, errdefs.New(errdefs.InvalidArgument, "%s data has version %d; it must be 0 or greater", t, stored)
+	}
+	o := Outcome{Target: t, Keys: keys, From: stored, To: stored, Newer: stored > max(s.Latest(t), t.highest())}
 	for _, p := range s.plugins[t] {
 		if p.Version <= stored {
 			continue
@@ -80,18 +84,17 @@ func (s *Set) MigrateFrom(t Target, stored int, keys map[string]string) (Outcome
 
 // run lets a plugin work on the data, on a copy that counts only when all went well.
 func (o *Outcome) run(p Plugin) error {
-	change, err := p.Step(maps.Clone(o.Keys))
+	next := make(map[string]string, len(o.Keys)+1)
+	maps.Copy(next, o.Keys)
+	change, err := p.Step(maps.Clone(next)) // a copy of its own: it may not do as it promised
 	if err != nil {
 		return err
 	}
-	for key := range change.all() {
-		if !slices.ContainsFunc(p.Touches, func(pattern string) bool { ok, err := path.Match(pattern, key); return ok && err == nil }) {
-			return errdefs.New(errdefs.Internal, "it wants to change key %q, which it does not name", key)
-		}
+	if err := p.allows(change); err != nil {
+		return err
 	}
-	next := maps.Clone(o.Keys)
 	change = apply(next, change)
-	stamp, err := o.Target.versions().stamp(next, p.Version)
+	stamp, err := o.Target.stamp(next, p.Version)
 	if err != nil {
 		return err
 	}
@@ -101,16 +104,26 @@ func (o *Outcome) run(p Plugin) error {
 	return nil
 }
 
-// all yields the keys that a change names.
-func (c Change) all() map[string]bool {
-	out := make(map[string]bool, len(c.Set)+len(c.Delete))
-	for key := range c.Set {
-		out[key] = true
+// allows returns Internal for a change that the plugin may not make.
+func (p Plugin) allows(c Change) error {
+	for _, key := range slices.Sorted(maps.Keys(c.Set)) {
+		if !p.touches(key) {
+			return errdefs.New(errdefs.Internal, "it wants to set key %q, which it does not name", key)
+		}
 	}
 	for _, key := range c.Delete {
-		out[key] = true
+		if !p.touches(key) {
+			return errdefs.New(errdefs.Internal, "it wants to delete key %q, which it does not name", key)
+		}
+		if _, both := c.Set[key]; both {
+			return errdefs.New(errdefs.Internal, "it wants to set key %q and to delete it", key)
+		}
 	}
-	return out
+	return nil
+}
+
+func (p Plugin) touches(key string) bool {
+	return slices.ContainsFunc(p.Touches, func(pattern string) bool { ok, err := path.Match(pattern, key); return ok && err == nil })
 }
 
 // apply changes keys and returns the part of the change that was one.

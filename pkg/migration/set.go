@@ -22,7 +22,8 @@ type Plugin struct {
 	// About says in one line, for people, what changes and why.
 	About string
 	// Touches are the keys that the plugin may set or delete: patterns of path.Match,
-	// in which * stands for anything but a slash. Anything else is Internal.
+	// in which * stands for anything but a slash. Anything else is Internal. The key of the
+	// data version is never among them.
 	Touches []string
 	// Step is pure: it reads keys, never changes them, and returns what is to be
 	// changed. Values are plain, "" for what ExtraConfig holds as "<nil>"; those of key/value
@@ -57,6 +58,7 @@ func New(plugins ...Plugin) (*Set, error) {
 		if err := s.check(p); err != nil {
 			return nil, errdefs.Wrap(errdefs.InvalidArgument, err, "migration plugin %q (%s, version %d)", p.Name, p.Target, p.Version)
 		}
+		p.Touches = slices.Clone(p.Touches)
 		s.plugins[p.Target] = append(s.plugins[p.Target], p)
 	}
 	return s, nil
@@ -87,8 +89,13 @@ func (s *Set) check(p Plugin) error {
 		return bad("it must name the keys that it touches")
 	}
 	for _, pattern := range p.Touches {
-		if _, err := path.Match(pattern, ""); err != nil {
+		version := p.Target.versionKey()
+		ofVersion, err := path.Match(pattern, version)
+		switch {
+		case err != nil || pattern == "":
 			return bad("pattern %q of a touched key is malformed", pattern)
+		case ofVersion && version != "":
+			return bad("pattern %q matches key %q, which holds the data version: that is stored for the plugin when it has run", pattern, version)
 		}
 	}
 	for _, other := range s.plugins[p.Target] {
@@ -105,7 +112,13 @@ func (s *Set) check(p Plugin) error {
 }
 
 // Plugins returns the plugins of a target by version. The slice is the caller's.
-func (s *Set) Plugins(t Target) []Plugin { return slices.Clone(s.plugins[t]) }
+func (s *Set) Plugins(t Target) []Plugin {
+	out := slices.Clone(s.plugins[t])
+	for i := range out {
+		out[i].Touches = slices.Clone(out[i].Touches)
+	}
+	return out
+}
 
 // Latest is the version that the plugins of a target lead to; 0 without any.
 func (s *Set) Latest(t Target) int {

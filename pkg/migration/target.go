@@ -4,6 +4,7 @@
 package migration
 
 import (
+	"math"
 	"strconv"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -34,66 +35,85 @@ func Targets() []Target { return []Target{Appliance, Container, Machine, KeyValu
 // it (lib/migration/feature/feature.go:17-39), though no plugin leads to it.
 const known = 10
 
-// versions is how the version of a target is stored with its data.
-type versions struct {
-	// read returns the stored version; 0 without one.
-	read func(keys map[string]string) (int, error)
-	// stamp returns the change that stores a version.
-	stamp func(keys map[string]string, version int) (Change, error)
-	// known is the highest version that is no surprise, plugins or not.
-	known int
-}
-
-func (t Target) versions() versions {
+// versionKey is the key that holds the version of a target, whose place VIC promises never
+// to change (lib/migration/manager_test.go:55-72); "" where no key holds it alone.
+func (t Target) versionKey() string {
 	switch t {
 	case Appliance:
-		return inKey(guestinfo.VCHPluginVersionKey)
+		return guestinfo.VCHPluginVersionKey
 	case Container:
-		return inKey(guestinfo.PluginVersionKey)
+		return guestinfo.PluginVersionKey
+	default:
+		return ""
+	}
+}
+
+// highest is the highest version of a target that is no surprise, plugins or not.
+func (t Target) highest() int {
+	if t.versionKey() != "" {
+		return known
+	}
+	return 0
+}
+
+// stored returns the version that is stored with the data; 0 without one. A key/value store's
+// is in its name.
+func (t Target) stored(keys map[string]string) (int, error) {
+	switch t {
 	case Machine:
-		return versions{read: markFormat, stamp: stampMark}
-	default: // a store's version is in its name, and its file is another one after the migration
-		return versions{
-			read:  func(map[string]string) (int, error) { return 0, nil },
-			stamp: func(map[string]string, int) (Change, error) { return Change{}, nil },
+		version, marked, err := markFormat(keys)
+		if !marked && err == nil {
+			err = errdefs.New(errdefs.InvalidArgument, "there is no mark of this provider")
 		}
+		return version, err
+	case KeyValue:
+		return 0, nil
+	default:
+		return number(keys, t.versionKey())
 	}
 }
 
-// inKey is for versions that have a key, whose place VIC promises never to change
-// (lib/migration/manager_test.go:55-72).
-func inKey(key string) versions {
-	return versions{
-		read: func(keys map[string]string) (int, error) {
-			text := keys[key]
-			if text == "" {
-				return 0, nil
-			}
-			version, err := strconv.Atoi(text)
-			if err != nil || version < 0 {
-				return 0, errdefs.New(errdefs.InvalidArgument, "key %q: the data version is %q; it must be a number, 0 or greater", key, text)
-			}
-			return version, nil
-		},
-		stamp: func(_ map[string]string, version int) (Change, error) {
-			return Change{Set: map[string]string{key: strconv.Itoa(version)}}, nil
-		},
-		known: known,
+// stamp returns the change that stores a version.
+func (t Target) stamp(keys map[string]string, version int) (Change, error) {
+	switch t {
+	case Machine:
+		return stampMark(keys, version)
+	case KeyValue: // its file has another name after the migration
+		return Change{}, nil
+	default:
+		return Change{Set: map[string]string{t.versionKey(): strconv.Itoa(version)}}, nil
 	}
 }
 
-// markFormat is the format of the mark: what has none is of the first one, and what
-// has no mark is no machine.
-func markFormat(keys map[string]string) (int, error) {
-	encoded := keys[guestinfo.AnnotationKey(identity.MarkAnnotation)]
+func number(keys map[string]string, key string) (int, error) {
+	text := keys[key]
+	if text == "" {
+		return 0, nil
+	}
+	version, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || version < 0 {
+		return 0, errdefs.New(errdefs.InvalidArgument, "key %q: the data version is %.40q; it must be a number from 0 to %d", key, text, math.MaxInt32)
+	}
+	return int(version), nil
+}
+
+// markFormat returns the format of the mark: what has none is of the first one. marked is false
+// without a complete mark, which no machine is.
+func markFormat(keys map[string]string) (version int, marked bool, err error) {
+	key := guestinfo.AnnotationKey(identity.MarkAnnotation)
+	encoded := keys[key]
 	if encoded == "" {
-		return 0, errdefs.New(errdefs.InvalidArgument, "there is no mark of this provider")
+		return 0, false, nil
 	}
-	mark, err := identity.DecodeMark(encoded)
-	if err != nil {
-		return 0, err
+	mark, incomplete := identity.DecodeMark(encoded)
+	switch {
+	case incomplete != nil:
+		return 0, false, nil //nolint:nilerr // whoever has half a mark is no machine, which is no error
+	case mark.Format < 0:
+		return 0, true, errdefs.New(errdefs.InvalidArgument, "key %q: the format of the mark is %d; it must be 0 or greater", key, mark.Format)
+	default:
+		return max(1, mark.Format), true, nil
 	}
-	return max(1, mark.Format), nil
 }
 
 func stampMark(keys map[string]string, version int) (Change, error) {

@@ -3,12 +3,7 @@
 
 package migration
 
-import (
-	"errors"
-
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
-)
+import "errors"
 
 // VM is what a migration made of the ExtraConfig of a container VM.
 type VM struct {
@@ -30,14 +25,19 @@ func (v VM) Writable(what string) error {
 
 // MigrateVM brings the ExtraConfig of a container VM to what the code of today reads:
 // VIC's part, then ours where there is a mark. One that fails does not keep the other
-// from running. The result is valid with an error, too.
+// from running. The result is valid with an error, too. It is cheap where nothing is to
+// be done: every VM that is read goes through it.
 func (s *Set) MigrateVM(keys map[string]string) (VM, error) {
 	container, err := s.Migrate(Container, keys)
 	v := VM{Keys: container.Keys, Container: container}
-	if _, noMark := identity.DecodeMark(keys[guestinfo.AnnotationKey(identity.MarkAnnotation)]); noMark != nil {
-		return v, err // whoever has no mark is no machine
+	stored, marked, failed := markFormat(keys)
+	if !marked {
+		return v, err
 	}
-	machine, failed := s.Migrate(Machine, container.Keys)
-	v.Machine, v.Keys = machine, machine.Keys
+	v.Machine = Outcome{Target: Machine, Keys: container.Keys}
+	if failed == nil {
+		v.Machine, failed = s.MigrateFrom(Machine, stored, container.Keys)
+	}
+	v.Keys = v.Machine.Keys
 	return v, errors.Join(err, failed)
 }

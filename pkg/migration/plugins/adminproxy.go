@@ -14,36 +14,41 @@ import (
 // adminSession is the process of the VCH's administration server.
 const adminSession = "vicadmin"
 
-// adminConfig is what adminProxy reads and writes: the environment of all sessions.
-type adminConfig struct {
-	Init struct {
-		Sessions map[string]struct {
-			Cmd struct {
-				Env []string `guestinfo:"Env,read-only"`
-			} `guestinfo:"cmd,read-only"`
-		} `guestinfo:"sessions,read-only"`
-	} `guestinfo:"init,read-only"`
+const (
+	sessionNames = "guestinfo.vice./init/sessions"
+	adminEnvText = sessionNames + "|" + adminSession + "/cmd/Env~"
+)
+
+// adminEnv is the environment of the administration server.
+type adminEnv struct {
+	Env []string `guestinfo:"init/sessions|vicadmin/cmd/Env,read-only"`
 }
 
 // adminProxy is VIC's plugin 7 (lib/migration/plugins/plugin7/vicadminProxyVarRename.go:32-111).
 // VIC looks for the names anywhere in an entry and cuts values at a second '='; this one takes
-// whole names and keeps whole values. An entry whose new name is there already stays.
+// whole names and keeps whole values. An entry whose new name is there already stays, and so
+// does what lies behind the end of a list that says it is shorter than it is.
 func adminProxy() migration.Plugin {
 	return migration.Plugin{
 		Version: 7, Target: migration.Appliance, Name: "admin-proxy",
 		About:   "the proxies of the administration server have variables of their own",
-		Touches: []string{"guestinfo.vice./init/sessions|" + adminSession + "/cmd/Env~"},
+		Touches: []string{adminEnvText},
 		Step: func(keys map[string]string) (migration.Change, error) {
-			var config adminConfig
+			if !slices.Contains(guestinfo.Names(keys[sessionNames]), adminSession) {
+				return migration.Change{}, nil // nobody reads the keys of a session that is not listed
+			}
+			var config adminEnv
 			if err := guestinfo.DecodePart(keys, &config); err != nil {
 				return migration.Change{}, err
 			}
-			env := config.Init.Sessions[adminSession].Cmd.Env
-			renamed := renameVariables(env, map[string]string{"HTTP_PROXY": "VICADMIN_HTTP_PROXY", "HTTPS_PROXY": "VICADMIN_HTTPS_PROXY"})
-			if slices.Equal(env, renamed) {
+			stored, there := keys[adminEnvText]
+			if !there {
 				return migration.Change{}, nil
 			}
-			return migration.Change{Set: map[string]string{"guestinfo.vice./init/sessions|" + adminSession + "/cmd/Env~": strings.Join(renamed, "|")}}, nil
+			renamed := renameVariables(config.Env, map[string]string{"HTTP_PROXY": "VICADMIN_HTTP_PROXY", "HTTPS_PROXY": "VICADMIN_HTTPS_PROXY"})
+			all := strings.Split(stored, "|")
+			copy(all, renamed)
+			return migration.Change{Set: map[string]string{adminEnvText: strings.Join(all, "|")}}, nil
 		},
 	}
 }

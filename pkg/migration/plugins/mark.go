@@ -22,7 +22,9 @@ func markFormat() migration.Plugin {
 			if err != nil {
 				return migration.Change{}, err
 			}
-			mark.Digest = 1
+			if mark.Digest == 0 {
+				mark.Digest = 1
+			}
 			encoded, err := mark.Encode()
 			if err != nil {
 				return migration.Change{}, err

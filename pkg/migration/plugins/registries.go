@@ -5,9 +5,9 @@ package plugins
 
 import (
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
@@ -21,9 +21,12 @@ const (
 
 // registryURLs are insecure registries before version 8: URLs, each with keys of its own.
 type registryURLs struct {
-	Registry struct {
-		Insecure []url.URL `guestinfo:"insecure_registries,read-only"`
-	} `guestinfo:"registry,read-only"`
+	Insecure []url.URL `guestinfo:"registry/insecure_registries,read-only"`
+}
+
+// registryTexts are insecure registries from version 8 on. Both have one key for the length.
+type registryTexts struct {
+	Insecure []string `guestinfo:"registry/insecure_registries,read-only"`
 }
 
 // registryHosts is VIC's plugin 5 (lib/migration/plugins/plugin5/migrate_registry.go:64-120): Go 1.7 took the host
@@ -39,66 +42,91 @@ func registryHosts() migration.Plugin {
 				return migration.Change{}, err
 			}
 			set := map[string]string{}
-			for i, u := range config.Registry.Insecure {
-				if u.Host != "" || u.Path == "" {
+			for i, u := range config.Insecure {
+				if u.Host != "" || u.Opaque != "" {
 					continue
 				}
-				host, rest, more := strings.Cut(u.Path, "/")
+				host, path := splitHost(u.Path)
 				if host == "" {
 					continue // a path that begins with a slash has no host
 				}
-				if more {
-					rest = "/" + rest
-				}
-				entry := fmt.Sprintf("%s|%d", insecureRegistries, i)
-				maps.Copy(set, map[string]string{entry + "/Host": host, entry + "/Path": rest})
+				entry := fmt.Sprintf("%s|%d/", insecureRegistries, i)
+				set[entry+"Host"], set[entry+"Path"] = host, path
 			}
 			return migration.Change{Set: set}, nil
 		},
 	}
 }
 
-// registryTexts is VIC's plugin 8 (lib/migration/plugins/plugin8/insecure_registries_type_change.go:65-90). VIC
-// makes //host of what has no scheme, which no registry is called, and an entry of
-// nothing; this one does neither. The old keys stay.
-func registryTexts() migration.Plugin {
+// splitHost cuts host/path before the slash.
+func splitHost(text string) (host, path string) {
+	if i := strings.Index(text, "/"); i >= 0 {
+		return text[:i], text[i:]
+	}
+	return text, ""
+}
+
+// textRegistries is VIC's plugin 8 (lib/migration/plugins/plugin8/insecure_registries_type_change.go:65-90). VIC
+// makes //host of what has no scheme, which no registry is called, and an entry of what names no host; this one
+// does neither. Queries and fragments, which no registry has, are left out. The URLs' own keys stay.
+func textRegistries() migration.Plugin {
 	return migration.Plugin{
 		Version: 8, Target: migration.Appliance, Name: "registry-texts",
 		About:   "insecure registries are texts instead of URLs",
 		Touches: []string{insecureRegistries, insecureRegistriesText},
 		Step: func(keys map[string]string) (migration.Change, error) {
-			if keys[insecureRegistriesText] != "" {
-				return migration.Change{}, nil // texts already
+			var texts []string
+			var misfit error
+			if stored := keys[insecureRegistriesText]; stored != "" {
+				if misfit = guestinfo.DecodePart(keys, &registryTexts{}); misfit == nil {
+					return migration.Change{}, nil // texts already
+				}
+				texts = strings.Split(stored, "|")
 			}
 			var config registryURLs
 			if err := guestinfo.DecodePart(keys, &config); err != nil {
 				return migration.Change{}, err
 			}
-			var texts []string
-			for _, u := range config.Registry.Insecure {
-				if text := registryText(u); text != "" {
+			before := len(texts)
+			for _, u := range config.Insecure {
+				if text := registryText(u); text != "" && !slices.Contains(texts, text) {
 					texts = append(texts, text)
 				}
 			}
-			if len(texts) == 0 {
+			switch {
+			case misfit != nil && len(texts) == before:
+				return migration.Change{}, misfit // the URLs do not explain the length
+			case len(config.Insecure) == 0:
 				return migration.Change{}, nil
-			}
-			if slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(t, "|") }) {
-				return migration.Change{}, refuse("key %q: a registry contains a '|', which a list of texts cannot hold", insecureRegistries)
+			case len(texts) == 0: // else the length would be read as so many registries without a name
+				return migration.Change{Set: map[string]string{insecureRegistries: ""}}, nil
 			}
 			return migration.Change{Set: map[string]string{
-				insecureRegistries:     fmt.Sprint(len(texts) - 1),
+				insecureRegistries:     strconv.Itoa(len(texts) - 1),
 				insecureRegistriesText: strings.Join(texts, "|"),
 			}}, nil
 		},
 	}
 }
 
-// registryText is a registry without its scheme. Go reads host:port as a scheme
-// with the port behind it.
+// registryText is what a registry is called: host[:port][/path], or "" for what names no
+// host or cannot stand in a list of texts. Go reads host:port without a scheme as a
+// scheme and what is behind it.
 func registryText(u url.URL) string {
-	if u.Opaque != "" {
-		return u.Scheme + ":" + u.Opaque
+	host, path := u.Host, u.Path
+	switch {
+	case u.Opaque != "":
+		host, path = splitHost(u.Opaque)
+		if _, err := strconv.ParseUint(host, 10, 16); err == nil && u.Scheme != "" {
+			host = u.Scheme + ":" + host
+		}
+	case host == "":
+		host, path = splitHost(path)
+	case path != "" && !strings.HasPrefix(path, "/"):
+		path = "/" + path
 	}
-	return u.Host + u.Path
+	if host == "" || strings.Contains(host+path, "|") {
+		return ""
+	}
+	return host + path
 }
