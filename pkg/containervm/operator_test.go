@@ -18,8 +18,10 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration/plugins"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/volume"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/world"
@@ -33,7 +35,19 @@ type site struct {
 
 func newSite(t *testing.T) site {
 	t.Helper()
-	w := world.New(t, vchsim.Options{})
+	return newSiteOf(t, vchsim.Options{})
+}
+
+func newSiteOf(t *testing.T, o vchsim.Options) site {
+	t.Helper()
+	w := world.New(t, o)
+	return site{w, operatorOn(t, w, plugins.Shipped(), nil)}
+}
+
+// operatorOn returns another operator, as another process would have it, with data migrated by
+// a set, on the VCH as change leaves it.
+func operatorOn(t *testing.T, w *world.World, data *migration.Set, change func(*vch.Config)) *containervm.Operator {
+	t.Helper()
 	cfg, err := vcenter.ConfigFromSecret(w.Sim.Secret())
 	if err != nil {
 		t.Fatal(err)
@@ -42,9 +56,70 @@ func newSite(t *testing.T) site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := containervm.NewOperator(client, w.Host, plugins.Shipped())
+	host := *w.Host
+	if change != nil {
+		change(&host)
+	}
+	o := containervm.NewOperator(client, &host, data)
 	t.Cleanup(func() { o.Close(t.Context()) })
-	return site{w, o}
+	return o
+}
+
+// machine makes a machine and returns its VM.
+func (s site) machine(name string) *containervm.VM {
+	s.Helper()
+	r := s.request(name, vchsim.ImageDisk)
+	if err := s.create(r); err != nil {
+		s.Fatal(err)
+	}
+	return s.find(r)
+}
+
+// started makes a machine and starts it.
+func (s site) started(name string) *containervm.VM {
+	s.Helper()
+	vm := s.machine(name)
+	if err := s.Start(s.Context(), vm, time.Unix(1654867608, 0)); err != nil {
+		s.Fatal(err)
+	}
+	return s.reread(vm)
+}
+
+// reread returns a VM as it is now.
+func (s site) reread(vm *containervm.VM) *containervm.VM {
+	s.Helper()
+	vms, err := s.ReadWhole(s.Context(), vm.Ref)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if vms[vm.Ref] == nil {
+		s.Fatalf("VM %s is gone", vm.Ref.Value)
+	}
+	return vms[vm.Ref]
+}
+
+// called returns the container VM that is called so.
+func (s site) called(name string) *containervm.VM {
+	s.Helper()
+	all, err := s.Members(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
+	for _, m := range all {
+		if m.Name == name {
+			return s.reread(&containervm.VM{Ref: m.Ref})
+		}
+	}
+	s.Fatalf("no container VM is called %s: %+v", name, all)
+	return nil
+}
+
+// set changes keys of a VM as somebody else would; "" deletes.
+func (s site) set(vm *containervm.VM, keys map[string]string) {
+	s.Helper()
+	if err := s.Sim.SetKeys(s.reread(vm).Name, keys); err != nil {
+		s.Fatal(err)
+	}
 }
 
 // request is for a machine of an image whose disk is at path.

@@ -108,8 +108,9 @@ func (vm *VM) lost() bool {
 
 // RemoveLeftovers deletes the directory that a cut-off removal of the machine
 // may have left, once no VM is there any more. A VM that is registered in it,
-// or stands under the machine's display name, is foreign: FailedPrecondition. The
-// machine's own VM that turned up meanwhile is Aborted: find it again.
+// or stands under the machine's display name, is foreign: FailedPrecondition. Another
+// container VM of the VCH may have the display name, since VMs can be renamed: it has
+// its own id and directory. The machine's own VM that turned up meanwhile is Aborted: find it again.
 func (o *Operator) RemoveLeftovers(ctx context.Context, dir, displayName string, id identity.Identity, want identity.Mark, shared ...string) error {
 	vim := o.client.Vim()
 	if err := o.mayDelete(dir, shared); err != nil {
@@ -120,14 +121,9 @@ func (o *Operator) RemoveLeftovers(ctx context.Context, dir, displayName string,
 		return o.convert(err, "look for a VM %q in VCH %s", displayName, o.host.Name)
 	}
 	if child.Returnval != nil {
-		vms, err := o.read(ctx, []types.ManagedObjectReference{*child.Returnval}, true)
-		if err != nil {
+		if err := o.checkNamesake(ctx, *child.Returnval, displayName, id, want); err != nil {
 			return err
 		}
-		if len(vms) == 0 || o.Owned(vms[0], id, want) == nil {
-			return errdefs.New(errdefs.Aborted, "VM %q (%s) of machine %s was being created or removed just now", displayName, child.Returnval.Value, want.Machine)
-		}
-		return errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) is not touched: it has the name of the machine's VM but not its BIOS UUID %s; rename it or move it away", displayName, child.Returnval.Value, id.BIOSUUID)
 	}
 	vmx := dir + id.ContainerID + ".vmx"
 	registered, err := methods.FindByDatastorePath(ctx, vim, &types.FindByDatastorePath{This: *vim.ServiceContent.SearchIndex, Datacenter: o.host.Datacenter, Path: vmx})
@@ -138,6 +134,21 @@ func (o *Operator) RemoveLeftovers(ctx context.Context, dir, displayName string,
 		return errdefs.New(errdefs.FailedPrecondition, "VM %s is not touched: it is registered at %s without the machine's BIOS UUID", registered.Returnval.Value, vmx)
 	}
 	return o.deleteDirectory(ctx, dir)
+}
+
+// checkNamesake returns nil if the VM that has the display name of a machine's VM is
+// provably another container VM.
+func (o *Operator) checkNamesake(ctx context.Context, ref types.ManagedObjectReference, displayName string, id identity.Identity, want identity.Mark) error {
+	vms, err := o.read(ctx, []types.ManagedObjectReference{ref}, true)
+	switch {
+	case err != nil:
+		return err
+	case len(vms) == 0 || o.Owned(vms[0], id, want) == nil:
+		return errdefs.New(errdefs.Aborted, "VM %q (%s) of machine %s was being created or removed just now", displayName, ref.Value, want.Machine)
+	case vms[0].containerID() == id.ContainerID || o.Proven(vms[0], Containers) != nil:
+		return errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) is not touched: it has the name of the machine's VM but not its BIOS UUID %s; rename it or move it away", displayName, ref.Value, id.BIOSUUID)
+	}
+	return nil
 }
 
 // mayDelete refuses directories that hold what others need, and such as are volumes.

@@ -126,7 +126,10 @@ func (b *Backend) createFrom(ctx context.Context, c *call, disk *image.Disk, set
 			}
 			return nil, err
 		}
-		return nil, c.Create(ctx, plan)
+		err = c.Create(ctx, plan)
+	}
+	if errdefs.Is(err, errdefs.AlreadyExists) {
+		return nil, errdefs.Wrap(errdefs.AlreadyExists, err, "create machine %s, whose VM is to be called %q; if another VM of VCH %s is called so, give that one another name (vchctl rename)", c.mark.Machine, plan.Name, c.host.Name)
 	}
 	return nil, err
 }
