@@ -100,8 +100,7 @@ func number(keys map[string]string, key string) (int, error) {
 // markFormat returns the format of the mark: what has none is of the first one. marked is false
 // without a complete mark, which no machine is.
 func markFormat(keys map[string]string) (version int, marked bool, err error) {
-	key := guestinfo.AnnotationKey(identity.MarkAnnotation)
-	encoded := keys[key]
+	encoded := keys[guestinfo.AnnotationKey(identity.MarkAnnotation)]
 	if encoded == "" {
 		return 0, false, nil
 	}
@@ -110,7 +109,7 @@ func markFormat(keys map[string]string) (version int, marked bool, err error) {
 	case incomplete != nil:
 		return 0, false, nil //nolint:nilerr // whoever has half a mark is no machine, which is no error
 	case mark.Format < 0:
-		return 0, true, errdefs.New(errdefs.InvalidArgument, "key %q: the format of the mark is %d; it must be 0 or greater", key, mark.Format)
+		return 0, true, errdefs.New(errdefs.InvalidArgument, "key %q: the format of the mark is %d; it must be 0 or greater", guestinfo.AnnotationKey(identity.MarkAnnotation), mark.Format)
 	default:
 		return max(1, mark.Format), true, nil
 	}
