@@ -103,7 +103,7 @@ func mayRename(vm *VM) error {
 	if feature.In(stored) {
 		return nil
 	}
-	name := vm.Keys[guestinfo.NameKey]
+	name := vm.containerName()
 	if vm.MigrationError != nil {
 		return errdefs.Wrap(errdefs.FailedPrecondition, vm.MigrationError, "container %s does not support rename: VM %q (%s) needs data of version %d, and its data cannot be brought there", name, vm.Name, vm.Ref.Value, feature.Since)
 	}
@@ -117,14 +117,13 @@ func planRename(vm *VM, host *vch.Config, name string) (*types.VirtualMachineCon
 		return nil, err
 	}
 	keys := map[string]string{}
-	old := vm.Keys[guestinfo.NameKey]
-	if old != name {
+	if vm.Stored[guestinfo.NameKey] != name {
 		keys[guestinfo.NameKey] = name
-		for _, network := range guestinfo.Names(vm.Keys[guestinfo.NetworksKey]) {
-			key := guestinfo.AliasesKey(network)
-			if aliases := renameAliases(vm.Keys[key], old, name); aliases != vm.Keys[key] {
-				keys[key] = aliases
-			}
+	}
+	for _, network := range guestinfo.Names(vm.Keys[guestinfo.NetworksKey]) {
+		key := guestinfo.AliasesKey(network)
+		if aliases := renameAliases(vm.Keys[key], vm.containerName(), name); aliases != vm.Keys[key] {
+			keys[key] = aliases
 		}
 	}
 	spec := &types.VirtualMachineConfigSpec{}
@@ -266,7 +265,7 @@ func (r *renaming) aliasKeys() []string {
 
 // links returns the display names of the VMs that know the VM by its old name.
 func (r *renaming) links(around []neighbor, keys []string) []string {
-	old := r.from.Keys[guestinfo.NameKey]
+	old := r.from.containerName()
 	if old == "" || old == r.name {
 		return nil
 	}

@@ -4,6 +4,7 @@
 package containervm
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"path"
@@ -134,6 +135,11 @@ func (vm *VM) Running() bool {
 }
 
 func (vm *VM) containerID() string { return vm.Keys[guestinfo.CommonIDKey] }
+
+// containerName returns the container's name, also where data could not be migrated.
+func (vm *VM) containerName() string {
+	return cmp.Or(vm.Keys[guestinfo.NameKey], vm.Keys[guestinfo.OldNameKey])
+}
 
 // stopSignal returns the signal, without SIG, that the VM's process was made to
 // stop on; TERM if the VM says none that its guest could send.
