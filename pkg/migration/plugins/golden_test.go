@@ -121,9 +121,15 @@ func TestAPluginMakesOfEachMapWhatItShould(t *testing.T) {
 func TestWholeConfigurationsOfEachVersionBecomeThoseOfToday(t *testing.T) {
 	s := plugins.Shipped()
 	migrate := map[string]func(map[string]string) (map[string]string, error){
-		"appliance": func(k map[string]string) (map[string]string, error) { o, err := s.Migrate(migration.Appliance, k); return o.Keys, err },
-		"container": func(k map[string]string) (map[string]string, error) { o, err := s.Migrate(migration.Container, k); return o.Keys, err },
-		"machine":   func(k map[string]string) (map[string]string, error) { v, err := s.MigrateVM(k); return v.Keys, err },
+		"appliance": func(k map[string]string) (map[string]string, error) {
+			o, err := s.Migrate(migration.Appliance, k)
+			return o.Keys, err
+		},
+		"container": func(k map[string]string) (map[string]string, error) {
+			o, err := s.Migrate(migration.Container, k)
+			return o.Keys, err
+		},
+		"machine": func(k map[string]string) (map[string]string, error) { v, err := s.MigrateVM(k); return v.Keys, err },
 	}
 	for dir, f := range migrate {
 		for _, name := range cases(t, dir) {

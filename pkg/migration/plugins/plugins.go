@@ -10,10 +10,10 @@ import "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration
 func Shipped() *migration.Set {
 	return migration.Must(migration.New(
 		// VIC's, of a VCH's appliance.
-		applianceName(),  // 1
-		registryHosts(),  // 5
-		adminProxy(),     // 7
-		textRegistries(), // 8
+		applianceName(), // 1
+		registryHosts(), // 5
+		adminProxy(),    // 7
+		registryTexts(), // 8
 		// VIC's, of a container VM.
 		containerName(),         // 2
 		createTimeNanoseconds(), // 9

@@ -4,7 +4,6 @@
 package plugins
 
 import (
-	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
@@ -14,62 +13,18 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration"
 )
 
-const (
-	insecureRegistries     = "guestinfo.vice./registry/insecure_registries"
-	insecureRegistriesText = insecureRegistries + "~"
-)
+const insecureRegistriesText = insecureRegistries + "~"
 
-// registryURLs are insecure registries before version 8: URLs, each with keys of its own.
-type registryURLs struct {
-	Insecure []url.URL `guestinfo:"registry/insecure_registries,read-only"`
-}
-
-// registryTexts are insecure registries from version 8 on. Both have one key for the length.
-type registryTexts struct {
+// registryList is insecure registries from version 8 on. Its length is where that of the
+// URLs was.
+type registryList struct {
 	Insecure []string `guestinfo:"registry/insecure_registries,read-only"`
 }
 
-// registryHosts is VIC's plugin 5 (lib/migration/plugins/plugin5/migrate_registry.go:64-120): Go 1.7 took the host
-// of a URL without a scheme for its path, Go 1.8 does not.
-func registryHosts() migration.Plugin {
-	return migration.Plugin{
-		Version: 5, Target: migration.Appliance, Name: "registry-hosts",
-		About:   "insecure registries without a scheme have their host where it belongs",
-		Touches: []string{insecureRegistries + "|*/Host", insecureRegistries + "|*/Path"},
-		Step: func(keys map[string]string) (migration.Change, error) {
-			var config registryURLs
-			if err := guestinfo.DecodePart(keys, &config); err != nil {
-				return migration.Change{}, err
-			}
-			set := map[string]string{}
-			for i, u := range config.Insecure {
-				if u.Host != "" || u.Opaque != "" {
-					continue
-				}
-				host, path := splitHost(u.Path)
-				if host == "" {
-					continue // a path that begins with a slash has no host
-				}
-				entry := fmt.Sprintf("%s|%d/", insecureRegistries, i)
-				set[entry+"Host"], set[entry+"Path"] = host, path
-			}
-			return migration.Change{Set: set}, nil
-		},
-	}
-}
-
-// splitHost cuts host/path before the slash.
-func splitHost(text string) (host, path string) {
-	if i := strings.Index(text, "/"); i >= 0 {
-		return text[:i], text[i:]
-	}
-	return text, ""
-}
-
-// textRegistries is VIC's plugin 8 (lib/migration/plugins/plugin8/insecure_registries_type_change.go:65-90). VIC
+// registryTexts is VIC's plugin 8 (lib/migration/plugins/plugin8/insecure_registries_type_change.go:65-90). VIC
 // makes //host of what has no scheme, which no registry is called, and an entry of what names no host; this one
 // does neither. Queries and fragments, which no registry has, are left out. The URLs' own keys stay.
-func textRegistries() migration.Plugin {
+func registryTexts() migration.Plugin {
 	return migration.Plugin{
 		Version: 8, Target: migration.Appliance, Name: "registry-texts",
 		About:   "insecure registries are texts instead of URLs",
@@ -78,7 +33,7 @@ func textRegistries() migration.Plugin {
 			var texts []string
 			var misfit error
 			if stored := keys[insecureRegistriesText]; stored != "" {
-				if misfit = guestinfo.DecodePart(keys, &registryTexts{}); misfit == nil {
+				if misfit = guestinfo.DecodePart(keys, &registryList{}); misfit == nil {
 					return migration.Change{}, nil // texts already
 				}
 				texts = strings.Split(stored, "|")
