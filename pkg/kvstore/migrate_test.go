@@ -97,7 +97,7 @@ func suiteMigrate(t *testing.T, p place) {
 func suiteMigrateElsewhere(t *testing.T, p place) {
 	ctx, set := t.Context(), tags(t, nil)
 	p.put(t, "apiKV.dat", oldData)
-	other := place{p.machines, p.directory + "/ours"}
+	other := place{machines: p.machines, directory: p.directory + "/ours"}
 	from, into := p.store(t, 0, readOnly), other.store(t, 0, migrating(set))
 	_, err := kvstore.Migrate(ctx, set, from, into)
 	must(t, err)
@@ -138,7 +138,7 @@ func suiteNewer(t *testing.T, p place) {
 	if err != nil || o.Migrated() || !o.Newer {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	other := place{p.machines, p.directory + "/ours"}
+	other := place{machines: p.machines, directory: p.directory + "/ours"}
 	_, err = kvstore.Migrate(ctx, set, s, other.store(t, 0))
 	wantKind(t, err, errdefs.FailedPrecondition, "a copy of", "apiKV.v5.dat", "newer version")
 	p.has(t, "apiKV.dat", "apiKV.v5.dat")
@@ -173,7 +173,7 @@ func TestAMigrationThatIsCutOffAtAnyStepCanBeRepeated(t *testing.T) {
 				sick := &machine{disk: disk}
 				struck := sick.strike(n, how)
 				set := tags(t, nil)
-				s := place{[2]kvstore.Files{sick, sick}, p.directory}.store(t, 0, migrating(set))
+				s := p.by(sick).store(t, 0, migrating(set))
 				_, err := kvstore.Migrate(t.Context(), set, s, s)
 				if !struck() {
 					if must(t, err); n < 6 {

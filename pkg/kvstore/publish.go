@@ -125,15 +125,14 @@ func (s *Store) whatBecame(ctx context.Context, u *upload) (published bool, err 
 	defer cancel()
 	for range readAttempts {
 		err = s.o.Files.Move(ctx, s.path(u.file), s.path(u.claimed))
-		if err == nil {
+		if errdefs.Is(err, errdefs.NotFound) {
+			// It is gone: published, or claimed by the attempt before, or deleted as that of a dead writer.
+			published, err = s.isThere(ctx, u)
+		}
+		if err == nil && !published {
 			s.discard(ctx, u.claimed)
-			return false, nil
 		}
-		if !errdefs.Is(err, errdefs.NotFound) {
-			continue
-		}
-		// It is gone: published, claimed by the attempt before, or deleted as that of a dead writer.
-		if published, err = s.isThere(ctx, u); err == nil || errors.Is(err, errForgotten) {
+		if err == nil || errors.Is(err, errForgotten) {
 			return published, err
 		}
 	}
@@ -144,11 +143,7 @@ func (s *Store) whatBecame(ctx context.Context, u *upload) (published bool, err 
 func (s *Store) isThere(ctx context.Context, u *upload) (bool, error) {
 	data, err := s.o.Files.Read(ctx, s.path(u.place.file(s.o.Name)), sizeLimit)
 	if err == nil {
-		published := bytes.Equal(data, u.content)
-		if !published {
-			s.discard(ctx, u.claimed) // in case an attempt to claim it had success
-		}
-		return published, nil
+		return bytes.Equal(data, u.content), nil
 	}
 	if !errdefs.Is(err, errdefs.NotFound) {
 		return false, err
@@ -156,10 +151,6 @@ func (s *Store) isThere(ctx context.Context, u *upload) (bool, error) {
 	seen, err := s.look(ctx)
 	if err != nil {
 		return false, err
-	}
-	if _, claimed := seen.upload(u.claimed); claimed {
-		s.discard(ctx, u.claimed)
-		return false, nil
 	}
 	if newest, exists := seen.newest(); exists && newest.compare(u.place) >= 0 {
 		return false, errForgotten

@@ -22,7 +22,7 @@ import (
 // inMemory is a place in memory.
 func inMemory() (place, *disk) {
 	d := newDisk()
-	return place{[2]kvstore.Files{&machine{disk: d}, &machine{disk: d}}, "vch-1/ours"}, d
+	return place{machines: [2]kvstore.Files{&machine{disk: d}, &machine{disk: d}}, directory: "vch-1/ours", writers: 50}, d
 }
 
 func TestAStoreInMemoryKeepsItsPromises(t *testing.T) {
@@ -94,7 +94,7 @@ func oneWrong(t *testing.T, how mode, start string, n, faster int) bool {
 		return fault(what, do)
 	}
 	called := 0
-	s := place{[2]kvstore.Files{sick, sick}, p.directory}.store(t, 0)
+	s := p.by(sick).store(t, 0)
 	err := s.Update(t.Context(), func(values map[string][]byte) error {
 		called++
 		return increment(values)
@@ -166,7 +166,7 @@ func sleeps(t *testing.T, lost bool, sleep, others int) (deleted bool) {
 		}
 		return err
 	}
-	err := place{[2]kvstore.Files{sleeper, sleeper}, p.directory}.store(t, 0).Update(t.Context(), increment)
+	err := p.by(sleeper).store(t, 0).Update(t.Context(), increment)
 	// Before step 6 its work can be followed by so many, and deleted, that it cannot ask what became of it.
 	if forgotten := sleep == 6 && others >= 9; err != nil && !(forgotten && errors.Is(err, kvstore.ErrUnknown)) {
 		t.Errorf("sleep before step %d, %d others: %v", sleep, others, err)
@@ -244,7 +244,7 @@ func TestAnUpdateGivesUpWhenOthersAreFasterEachTime(t *testing.T) {
 		}
 		return do()
 	}
-	err := place{[2]kvstore.Files{slow, slow}, p.directory}.store(t, 0).Update(t.Context(), increment)
+	err := p.by(slow).store(t, 0).Update(t.Context(), increment)
 	wantKind(t, err, errdefs.Aborted, "others were faster 30 times")
 	if n := count(t, p.store(t, 0)); n != others || others != 30 {
 		t.Errorf("got %d of %d", n, others)
@@ -265,7 +265,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 			}
 			return do()
 		}
-		err := place{[2]kvstore.Files{ending, ending}, p.directory}.store(t, 0).Update(ctx, increment)
+		err := p.by(ending).store(t, 0).Update(ctx, increment)
 		wantKind(t, err, errdefs.Canceled)
 		p.has(t)
 	}
@@ -293,7 +293,7 @@ func TestAFileThatIsGoneWhenItIsReadIsLookedForAgain(t *testing.T) {
 		}
 		return do()
 	}
-	if n := count(t, place{[2]kvstore.Files{m, m}, p.directory}.store(t, 0)); n != 1 {
+	if n := count(t, p.by(m).store(t, 0)); n != 1 {
 		t.Errorf("got %d", n)
 	}
 	m.around = func(what string, do func() error) error {
@@ -302,7 +302,7 @@ func TestAFileThatIsGoneWhenItIsReadIsLookedForAgain(t *testing.T) {
 		}
 		return do()
 	}
-	_, err := place{[2]kvstore.Files{m, m}, p.directory}.store(t, 0).Read(t.Context())
+	_, err := p.by(m).store(t, 0).Read(t.Context())
 	wantKind(t, err, errdefs.NotFound, "never there")
 }
 

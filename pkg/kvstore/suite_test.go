@@ -25,6 +25,8 @@ import (
 type place struct {
 	machines  [2]kvstore.Files
 	directory string
+	// writers is how many goroutines each machine has that write at once.
+	writers int
 }
 
 // store opens a store as a machine does.
@@ -37,6 +39,12 @@ func (p place) store(t *testing.T, machine int, change ...func(*kvstore.Options)
 	s, err := kvstore.Open(o)
 	must(t, err)
 	return s
+}
+
+// by is the place as another machine gets to it.
+func (p place) by(m *machine) place {
+	p.machines[0] = m
+	return p
 }
 
 // put writes a file past the package.
@@ -251,11 +259,10 @@ func suiteNames(t *testing.T, p place) {
 }
 
 func suiteConcurrent(t *testing.T, p place) {
-	const each = 50
 	var all sync.WaitGroup
 	for i := range p.machines {
 		s := p.store(t, i)
-		for range each {
+		for range p.writers {
 			all.Go(func() {
 				if err := s.Update(t.Context(), increment); err != nil {
 					t.Error(err)
@@ -264,7 +271,7 @@ func suiteConcurrent(t *testing.T, p place) {
 		}
 	}
 	all.Wait()
-	if n := count(t, p.store(t, 0)); n != 2*each {
-		t.Errorf("got %d, want %d", n, 2*each)
+	if n := count(t, p.store(t, 0)); n != 2*p.writers {
+		t.Errorf("got %d, want %d", n, 2*p.writers)
 	}
 }

@@ -5,6 +5,7 @@ package vchsim
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"path"
@@ -97,12 +98,16 @@ func (s *Sim) makeVCHFiles(v *vch) error {
 	if v.iso, err = s.putFile(dsPath(v.name, "bootstrap.iso"), "bootstrap"); err != nil {
 		return err
 	}
-	for file, content := range map[string]string{
-		dsPath(v.name, "appliance.iso"):              "appliance",
-		dsPath(v.name, "kvStores", "containers.dat"): "{}",
-		layers + "/manifest":                         "",
-		layers + "/imageMetadata/metaData":           "{}",
-	} {
+	files, err := kvStores(v)
+	if err != nil {
+		return err
+	}
+	maps.Copy(files, map[string]string{
+		dsPath(v.name, "appliance.iso"):    "appliance",
+		layers + "/manifest":               "",
+		layers + "/imageMetadata/metaData": "{}",
+	})
+	for file, content := range files {
 		if _, err := s.putFile(file, content); err != nil {
 			return err
 		}
