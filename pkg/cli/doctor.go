@@ -27,8 +27,8 @@ func doctorCommand(opts Options) *cobra.Command {
 		Short: "Check whether machines could be made",
 		Long: `Check whether machines could be made: the Secret, the way to vCenter, its
 certificate, the session, the VCH and its state, privileges, datastores, networks,
-the bootstrap ISO, volume stores, and with --provider-spec the ProviderSpec, its root
-disk or image and its volumes.
+the bootstrap ISO, volume stores, data of older versions, and with --provider-spec the
+ProviderSpec, its root disk or image and its volumes.
 
 Each line is OK, FAIL with what to do, NOTE when something is good to know, or SKIP when
 something else must be right first. The exit code is 1 if anything fails.`,
@@ -122,12 +122,13 @@ func (d *doctor) examine(ctx context.Context, pool *vcenter.Pool) error {
 	}
 	host, ok := d.checkVCH(ctx, client)
 	if !ok {
-		d.skip("the VCH must be found first", checkState, checkPrivileges, checkISO, checkVolumeStores)
+		d.skip("the VCH must be found first", checkState, checkData, checkPrivileges, checkISO, checkVolumeStores)
 		return nil
 	}
 	waiter := client.NewWaiter()
 	defer waiter.Close(ctx)
 	d.checkState(ctx, client, host)
+	d.checkData(ctx, client, host)
 	d.checkPrivileges(ctx, client, host)
 	d.checkDatastores(host)
 	d.checkNetworks(host)
@@ -147,6 +148,7 @@ const (
 	checkSession     = "session"
 	checkVCH         = "VCH"
 	checkState       = "VCH state"
+	checkData        = "stored data"
 	checkPrivileges  = "privileges"
 	checkISO         = "bootstrap ISO"
 	checkRootDisk    = "root disk"

@@ -150,7 +150,7 @@ func TestTheDoctorNamesMissingPrivileges(t *testing.T) {
 		Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Env: func(name string) string { return env[name] },
 		VCenter: vcenter.Options{Middleware: without("Network.Assign")},
 	})
-	if code != 1 || stderr.String() != "vchctl: 1 of 14 checks failed\n" {
+	if code != 1 || stderr.String() != "vchctl: 1 of 16 checks failed\n" {
 		t.Errorf("exit code %d, %s", code, stderr.String())
 	}
 	want := "FAIL privileges user user needs on network bridge (dvportgroup-N): Network.Assign; on network static-network (dvportgroup-N): Network.Assign; " +
@@ -190,7 +190,7 @@ func TestTheDoctorSeesAnUpgrade(t *testing.T) {
 	w := newWorld(t, vchsim.Options{NoForeign: true})
 	w.ApplianceSetUpdateInProgress(true)
 	got := vchctl(t.Context(), "", nil, "doctor", "--secret-file", w.secretFile(t))
-	if got.code != 1 || !strings.Contains(got.stdout, "UpdateInProgress") || got.stderr != "vchctl: 1 of 14 checks failed\n" {
+	if got.code != 1 || !strings.Contains(got.stdout, "UpdateInProgress") || got.stderr != "vchctl: 1 of 16 checks failed\n" {
 		t.Errorf("exit code %d, %s\n%s", got.code, got.stderr, got.stdout)
 	}
 }

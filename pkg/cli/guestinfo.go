@@ -39,7 +39,10 @@ func decodeCommand(opts Options) *cobra.Command {
 
 The keys are a JSON object of texts on the standard input, or with --vm those of
 a VM in vCenter. Empty values may be "" or "<nil>". Keys that are not VIC's are
-ignored.`,
+ignored.
+
+The keys of a VM are those that the driver reads: data of older versions is migrated in
+memory before. --stored shows what is stored.`,
 		Example: `  vchctl guestinfo decode < keys.json
   vchctl guestinfo decode --vm shoot-worker-0-6b9a5f2c0d1e`,
 		Args: cobra.NoArgs,
@@ -48,7 +51,7 @@ ignored.`,
 				return err
 			}
 			if vm.name == "" {
-				keys, err := readKeys(opts.Stdin)
+				keys, err := readKeys(opts.Stdin, standardInput)
 				if err != nil {
 					return err
 				}
@@ -82,7 +85,7 @@ What VIC could not read back is refused, with the name of the field.`,
 			if err := checkKind(kind); err != nil {
 				return err
 			}
-			data, err := readAll(opts.Stdin)
+			data, err := readAll(opts.Stdin, standardInput)
 			if err != nil {
 				return err
 			}
@@ -183,9 +186,13 @@ func looksLikeVCH(data []byte) bool {
 	return false
 }
 
-// readKeys reads a JSON object of texts. Errors never show a value: it may be a secret.
-func readKeys(r io.Reader) (map[string]string, error) {
-	data, err := readAll(r)
+// standardInput is what the standard input is called.
+const standardInput = "the standard input"
+
+// readKeys reads a JSON object of texts from something with a name. Errors never show a
+// value: it may be a secret.
+func readKeys(r io.Reader, name string) (map[string]string, error) {
+	data, err := readAll(r, name)
 	if err != nil {
 		return nil, err
 	}
@@ -209,13 +216,13 @@ func readKeys(r io.Reader) (map[string]string, error) {
 	return keys, nil
 }
 
-func readAll(r io.Reader) ([]byte, error) {
+func readAll(r io.Reader, name string) ([]byte, error) {
 	data, err := io.ReadAll(r)
 	if err != nil {
-		return nil, errdefs.Wrap(errdefs.Unavailable, err, "read the standard input")
+		return nil, errdefs.Wrap(errdefs.Unavailable, err, "read %s", name)
 	}
 	if strings.TrimSpace(string(data)) == "" {
-		return nil, errdefs.New(errdefs.InvalidArgument, "the standard input is empty; it should be a JSON object")
+		return nil, errdefs.New(errdefs.InvalidArgument, "%s is empty; it should be a JSON object", name)
 	}
 	return data, nil
 }

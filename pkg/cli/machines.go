@@ -9,12 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
@@ -34,6 +36,10 @@ type machine struct {
 	Role       string   `json:"role"`
 	MoRef      string   `json:"moref"`
 	ProviderID string   `json:"providerID"`
+	// Name is the container's, which vchctl rename changes.
+	Name string `json:"name"`
+	// DataVersion is the version of VIC's data that is stored.
+	DataVersion int `json:"dataVersion"`
 }
 
 // The values of --output.
@@ -128,6 +134,7 @@ func machinesOf(ctx context.Context, opts Options, client *vcenter.Client, host 
 		line := machine{
 			Machine: m.Mark.Machine, ContainerID: m.Identity.ContainerID, VM: vm.Name, Power: string(vm.PowerState), Started: vm.Started(),
 			Addresses: []string{}, VCH: host.Name, Cluster: m.Mark.Cluster, Role: m.Mark.Role, MoRef: m.Ref.Value, ProviderID: m.Identity.ProviderID(),
+			Name: vm.Keys[guestinfo.NameKey], DataVersion: vm.Data.Container.From,
 		}
 		for _, address := range vm.Addresses() {
 			line.Addresses = append(line.Addresses, address.Address)
@@ -149,13 +156,13 @@ func writeMachines(opts Options, output string, machines []machine) error {
 	}
 	header := []string{"MACHINE", "CONTAINER ID", "VM", "POWER", "STARTED", "ADDRESS", "VCH", "CLUSTER"}
 	if output == outputWide {
-		header = append(header, "ROLE", "MOREF", "PROVIDER ID")
+		header = append(header, "ROLE", "MOREF", "PROVIDER ID", "NAME", "DATA VERSION")
 	}
 	rows := [][]string{header}
 	for _, m := range machines {
 		row := []string{m.Machine, m.ContainerID, m.VM, m.Power, m.Started, strings.Join(m.Addresses, ","), m.VCH, m.Cluster}
 		if output == outputWide {
-			row = append(row, m.Role, m.MoRef, m.ProviderID)
+			row = append(row, m.Role, m.MoRef, m.ProviderID, m.Name, strconv.Itoa(m.DataVersion))
 		}
 		rows = append(rows, row)
 	}

@@ -6,5 +6,6 @@ package cli
 import "github.com/spf13/cobra"
 
 func migrateCommand(opts Options) *cobra.Command {
-	return group("migrate", "Bring the data of older versions up to date")
+	return group("migrate", "Bring the data of older versions up to date",
+		migrateStatusCommand(opts), migratePlanCommand(opts), migrateApplyCommand(opts), migrateRestoreCommand(opts))
 }

@@ -89,10 +89,11 @@ func Run(ctx context.Context, args []string, opts Options) int {
 func NewCommand(opts Options) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "vchctl",
-		Short: "Look at the machines of a Virtual Container Host, and keep its images and volumes",
+		Short: "Look at the machines of a Virtual Container Host, and keep its images, volumes and data",
 		Long: `vchctl shows what machine-controller-manager's VCH provider made and needs in vCenter.
-It changes nothing there but image disks, by image pull, rm and prune, and volumes, by
-volume create, rm and prune.
+It changes nothing there but image disks, by image pull, rm and prune, volumes, by volume
+create, rm and prune, and container VMs: their names by rename, and data of older
+versions by migrate apply and restore.
 
 vCenter is reached by --secret-file, the YAML of a MachineClass's Secret, or else
 by govc's variables GOVC_URL, GOVC_USERNAME, GOVC_PASSWORD, GOVC_INSECURE,
@@ -103,7 +104,10 @@ GOVC_TLS_CA_CERTS, GOVC_TLS_KNOWN_HOSTS and GOVC_DATACENTER.`,
 	root.SetIn(opts.Stdin)
 	root.SetOut(opts.Stdout)
 	root.SetErr(opts.Stderr)
-	root.AddCommand(guestinfoCommand(opts), machinesCommand(opts), imageCommand(opts), volumeCommand(opts), renameCommand(opts), migrateCommand(opts), kvCommand(opts), doctorCommand(opts), versionCommand(opts))
+	root.AddCommand(
+		guestinfoCommand(opts), machinesCommand(opts), imageCommand(opts), volumeCommand(opts),
+		renameCommand(opts), migrateCommand(opts), kvCommand(opts), doctorCommand(opts), versionCommand(opts),
+	)
 	return root
 }
 

@@ -171,10 +171,10 @@ func TestMachinesAreListedAsJSONForScripts(t *testing.T) {
 	}
 	m := machines[i]
 	addresses, _ := m["addresses"].([]any)
-	if m["machine"] != "worker-a" || m["providerID"] != id || m["started"] != "true" || m["power"] != "poweredOn" || m["vch"] != w.VCHName || len(addresses) != 1 {
+	if m["machine"] != "worker-a" || m["providerID"] != id || m["started"] != "true" || m["power"] != "poweredOn" || m["vch"] != w.VCHName || m["name"] != "worker-a" || m["dataVersion"] != 10.0 || len(addresses) != 1 {
 		t.Errorf("got %v", m)
 	}
-	want := []string{"addresses", "cluster", "containerID", "machine", "moref", "power", "providerID", "role", "started", "vch", "vm"}
+	want := []string{"addresses", "cluster", "containerID", "dataVersion", "machine", "moref", "name", "power", "providerID", "role", "started", "vch", "vm"}
 	if names := slices.Sorted(maps.Keys(m)); !slices.Equal(names, want) {
 		t.Errorf("the fields are %q", names)
 	}

@@ -76,10 +76,16 @@ filter other than store spares them.`,
 
 // checkConsent refuses a command that would have to ask and cannot.
 func (f *volumePruneFlags) checkConsent(opts Options) error {
+	return mayAsk(opts, f.output, f.yes || f.dryRun)
+}
+
+// mayAsk refuses a command that would have to ask and cannot; consent is there if a
+// flag says so.
+func mayAsk(opts Options, output string, consent bool) error {
 	switch {
-	case f.yes || f.dryRun:
+	case consent:
 		return nil
-	case f.output == outputJSON:
+	case output == outputJSON:
 		return errdefs.New(errdefs.InvalidArgument, "with --output %s nothing is asked: give --yes, or look with --dry-run", outputJSON)
 	}
 	if file, ok := opts.Stdin.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
@@ -217,8 +223,14 @@ func question(plan *volumePrunePlan) string {
 	return text
 }
 
-// ask asks a person, and takes anything but y or yes for no.
+// ask asks a person whether something is to be removed, and takes anything but y or
+// yes for no.
 func ask(ctx context.Context, opts Options, text string) (bool, error) {
+	return askFor(ctx, opts, text, "Nothing was removed")
+}
+
+// askFor is ask for anything; no is what is told after a no.
+func askFor(ctx context.Context, opts Options, text, no string) (bool, error) {
 	if _, err := fmt.Fprintf(opts.Stderr, "%s [y/N] ", oneLine(text)); err != nil {
 		return false, errdefs.Wrap(errdefs.Unavailable, err, "ask")
 	}
@@ -231,11 +243,11 @@ func ask(ctx context.Context, opts Options, text string) (bool, error) {
 	}()
 	select {
 	case <-ctx.Done():
-		return false, errdefs.Wrap(errdefs.KindOf(ctx.Err()), ctx.Err(), "nothing was removed: there was no answer")
+		return false, errdefs.Wrap(errdefs.KindOf(ctx.Err()), ctx.Err(), "%s: there was no answer", strings.ToLower(no[:1])+no[1:])
 	case line := <-answer:
 		if line == "y" || line == "yes" {
 			return true, nil
 		}
-		return false, note(opts, "Nothing was removed.")
+		return false, note(opts, "%s.", no)
 	}
 }
