@@ -203,13 +203,22 @@ func (s *Store) read(ctx context.Context) (*Snapshot, contents, error) {
 		}
 		values, err := Decode(data)
 		if err != nil {
-			return nil, contents{}, errdefs.Wrap(errdefs.FailedPrecondition, err, "%s is damaged; repair it, or move it away for the one before it to count", s.o.Files.Path(file))
+			return nil, contents{}, s.damaged(file, err)
 		}
 		return &Snapshot{
 			Values: values, Exists: true, Version: newest.version, Generation: newest.generation,
 			File: s.o.Files.Path(file), Size: int64(len(data)),
 		}, seen, nil
 	}
+}
+
+// damaged is the error of a file that cannot be read.
+func (s *Store) damaged(file string, err error) error {
+	advice := ""
+	if !s.o.ReadOnly {
+		advice = "; repair the file, or move it away, and the generation before it counts"
+	}
+	return errdefs.New(errdefs.FailedPrecondition, "%s is damaged: %s%s", s.o.Files.Path(file), err, advice)
 }
 
 // look lists what there is of the store.

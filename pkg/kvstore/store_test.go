@@ -136,7 +136,7 @@ func TestASleeperNeverPublishesUnderANumberThatWasUsed(t *testing.T) {
 	deleted := false
 	for _, lost := range []bool{false, true} { // whether the answer of the sleeper's move is lost
 		for sleep := 1; sleep <= 6; sleep++ {
-			for others := range 30 {
+			for _, others := range []int{0, 1, 2, 7, 8, 9, 10, 11, 20} {
 				deleted = sleeps(t, lost, sleep, others) || deleted
 			}
 		}
