@@ -13,8 +13,8 @@ type Feature struct {
 	Since int
 }
 
-// Rename: the name is hidden from the guest, so that it can be changed, on a running
-// VM too. (VIC's other features hang on what the tether can do; nothing here asks for them.)
+// Rename is a feature since the name is hidden from the guest, so that it can be changed, on
+// a running VM too. (VIC's other features hang on what the tether can do; nothing here asks for them.)
 func Rename() Feature { return Feature{Name: "rename", Since: 4} }
 
 // In reports whether a container VM with that stored data version has the feature.

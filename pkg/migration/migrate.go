@@ -128,22 +128,22 @@ func (p Plugin) touches(key string) bool {
 
 // apply changes keys and returns the part of the change that was one.
 func apply(keys map[string]string, c Change) Change {
-	var real Change
+	var done Change
 	for _, key := range c.Delete {
 		if _, there := keys[key]; there {
 			delete(keys, key)
-			real.Delete = append(real.Delete, key)
+			done.Delete = append(done.Delete, key)
 		}
 	}
-	slices.Sort(real.Delete)
+	slices.Sort(done.Delete)
 	for key, value := range c.Set {
 		if old, there := keys[key]; there && old == value {
 			continue
 		}
-		if real.Set == nil {
-			real.Set = map[string]string{}
+		if done.Set == nil {
+			done.Set = map[string]string{}
 		}
-		keys[key], real.Set[key] = value, value
+		keys[key], done.Set[key] = value, value
 	}
-	return real
+	return done
 }

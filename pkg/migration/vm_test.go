@@ -63,7 +63,8 @@ func TestAVMHasTwoKindsOfDataThatAreMigratedByThemselves(t *testing.T) {
 		"both fail":          {bad, bad, keys{markKey(): oldMark}, outcome{0, 1, "", oldMark, "", "container machine"}},
 		"VIC's is no number": {good, good, keys{markKey(): oldMark, stamp: "x"}, outcome{0, 2, "m", newMark, "x", stamp}},
 		"ours is negative": {
-			good, bad, keys{markKey(): `{"cluster":"c","role":"r","machine":"m","provider":"","format":-1}`},
+			good, bad,
+			keys{markKey(): `{"cluster":"c","role":"r","machine":"m","provider":"","format":-1}`},
 			outcome{2, 0, "c", `{"cluster":"c","role":"r","machine":"m","provider":"","format":-1}`, "2", markKey()},
 		},
 	}

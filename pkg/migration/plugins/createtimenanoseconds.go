@@ -31,10 +31,10 @@ func createTimeNanoseconds() migration.Plugin {
 		Touches: []string{createTime},
 		Step: func(keys map[string]string) (migration.Change, error) {
 			seconds, err := strconv.ParseInt(keys[createTime], 10, 64)
-			if err != nil || seconds < fewestSeconds || seconds > mostSeconds {
-				return migration.Change{}, nil // what is no number is 0 to every reader
+			if err == nil && seconds >= fewestSeconds && seconds <= mostSeconds {
+				return migration.Change{Set: map[string]string{createTime: strconv.FormatInt(seconds*int64(time.Second), 10)}}, nil
 			}
-			return migration.Change{Set: map[string]string{createTime: strconv.FormatInt(seconds*int64(time.Second), 10)}}, nil
+			return migration.Change{}, nil // what is no number is 0 to every reader
 		},
 	}
 }
