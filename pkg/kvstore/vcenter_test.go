@@ -6,6 +6,7 @@ package kvstore_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"path"
@@ -138,5 +139,30 @@ func TestWhatAStoreSends(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestACallThatFailsOrWhoseAnswerIsLostIsDoneOnceAtMost(t *testing.T) {
+	w := newWorld(t, vchsim.Options{})
+	p := w.ours("faults")
+	s, want, unclear := p.store(t, 0), 0, 0
+	for _, method := range []string{"SearchDatastore_Task", "GET /folder", "PUT /folder", "MoveDatastoreFile_Task", "WaitForUpdatesEx"} {
+		for _, kind := range []string{vchsim.KindConnectionReset, vchsim.KindResponseLost, vchsim.KindHTTP503} {
+			for n := 1; n <= 3; n++ {
+				must(t, w.SetFault(vchsim.FaultRule{Method: method, Kind: kind, NthCall: n, Count: 1}))
+				err := s.Update(t.Context(), increment)
+				w.ClearFaults()
+				got := count(t, s)
+				if errors.Is(err, kvstore.ErrUnknown) {
+					unclear++
+				} else if (err == nil) != (got == want+1) {
+					t.Errorf("%s %s, call %d: it was done %d times: %v", method, kind, n, got-want, err)
+				}
+				want = got
+			}
+		}
+	}
+	if unclear > 0 {
+		t.Errorf("of %d updates it is not known whether they were done: a single fault does not lead there", unclear)
 	}
 }
