@@ -107,8 +107,19 @@ type volumes struct {
 
 func (w *volumes) connect(t *testing.T) {
 	t.Helper()
+	client := connect(t, w.Stack)
+	host, err := vch.Find(t.Context(), client, v1alpha1.VirtualContainerHost{Datacenter: w.VCenter().Datacenter, Name: w.VCenter().VCH})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.stores = locations.Open(locations.Options{Client: client, Host: host})
+}
+
+// connect logs in to the vCenter of an installation with what its Secret says.
+func connect(t *testing.T, s *stack.Stack) *vcenter.Client {
+	t.Helper()
 	secret := map[string][]byte{}
-	for k, v := range w.VCenter().Secret {
+	for k, v := range s.VCenter().Secret {
 		secret[k] = []byte(v)
 	}
 	cfg, err := vcenter.ConfigFromSecret(secret)
@@ -121,11 +132,7 @@ func (w *volumes) connect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, err := vch.Find(t.Context(), client, v1alpha1.VirtualContainerHost{Datacenter: w.VCenter().Datacenter, Name: w.VCenter().VCH})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.stores = locations.Open(locations.Options{Client: client, Host: host})
+	return client
 }
 
 // classes applies two classes whose machines have volumes. The second has machines
