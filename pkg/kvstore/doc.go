@@ -35,7 +35,7 @@
 // that was used and deleted: a generation is deleted only if the same listing that showed it
 // shows no upload any more that wants that number or a lower one. A writer whose upload is not
 // in that listing sees in its second look, which comes after its upload, that the
-// number was taken. This needs no clock. Beside that the newest eight stay, and whatever is
+// number was taken. This needs no clock. Beside that the eight before the newest stay, and whatever is
 // not older than the newest by Options.Grace, by the datastore's own times. Uploads of dead writers
 // are deleted by that age as well; if it is wrong, a live writer begins again.
 //
