@@ -141,7 +141,7 @@ func fromGuestinfo(g *guestinfo.VCHConfig) *Config {
 		Datastores:     map[string]Datastore{},
 		Networks:       map[string]Network{},
 		Registries: Registries{
-			Whitelist: g.RegistryWhitelist, Insecure: g.InsecureRegistries, CABundle: g.RegistryCertificateAuthorities,
+			Whitelist: g.RegistryWhitelist, Insecure: named(g.InsecureRegistries), CABundle: g.RegistryCertificateAuthorities,
 		},
 	}
 	if len(g.Container.ComputeResources) > 0 {
@@ -166,6 +166,19 @@ func fromGuestinfo(g *guestinfo.VCHConfig) *Config {
 		c.Networks[name] = networkFromGuestinfo(name, n)
 	}
 	return c
+}
+
+// named returns the registries of a list that are called something. VIC's own migration made
+// //host of a registry without a scheme, and texts of nothing (lib/migration/plugins/plugin8); VCHs
+// that it upgraded still have them, with a data version that nothing is done about.
+func named(registries []string) []string {
+	var out []string
+	for _, r := range registries {
+		if r = strings.TrimPrefix(r, "//"); r != "" {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 func networkFromGuestinfo(name string, n *guestinfo.ContainerNetwork) Network {

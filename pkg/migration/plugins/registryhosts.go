@@ -41,7 +41,8 @@ func registryHosts() migration.Plugin {
 					continue // a path that begins with a slash has no host
 				}
 				entry := fmt.Sprintf("%s|%d/", insecureRegistries, i)
-				set[entry+"Host"], set[entry+"Path"] = host, path
+				// As in VIC, what follows the host has no slash in front; URLs get it when they are written.
+				set[entry+"Host"], set[entry+"Path"] = host, strings.TrimPrefix(path, "/")
 			}
 			return migration.Change{Set: set}, nil
 		},
