@@ -269,10 +269,36 @@ func TestAVMThatFailsDoesNotStopTheOthers(t *testing.T) {
 	}
 }
 
+func TestEachAttemptToWriteHasABackupOfItsOwn(t *testing.T) {
+	m := newMuseum(t)
+	before := m.exhibit(t, "worker-0", 0, false)
+	if err := m.SetFault(vchsim.FaultRule{Method: "ReconfigVM_Task", Kind: "task:ConcurrentAccess", NthCall: 1}); err != nil {
+		t.Fatal(err)
+	}
+	got := m.apply(t.Context(), "worker-0", "--yes", "-o", "json")
+	answer := decodeJSON[struct {
+		DryRun bool
+		VMs    []map[string]any
+	}](t, got.stdout)
+	files := m.files(t)
+	if got.code != 0 || len(files) != 2 || answer.VMs[0]["result"] != "migrated" || len(answer.VMs[0]["backups"].([]any)) != 2 {
+		t.Fatalf("got %+v, backups %q", got, files)
+	}
+	for _, file := range files { // the second finds all as it was before
+		if got := m.run(t.Context(), "migrate", "restore", file, "--yes"); got.code != 0 {
+			t.Errorf("got %+v", got)
+		}
+		m.same(t, before, "worker-0")
+	}
+}
+
 func TestContainersOfDockerAreWrittenByForceOnly(t *testing.T) {
 	m := newMuseum(t)
 	docker := m.docker(t, "docker-1")
 	m.age(t, docker.Name, 1)
+	if got := m.run(t.Context(), "migrate", "plan", "docker-1"); got.code != 0 || !strings.Contains(got.stdout, "note: it is no machine of this provider: it is written with --force only") {
+		t.Errorf("got %+v", got)
+	}
 	if got := m.apply(t.Context(), "--all", "--yes"); got.code != 0 || got.stderr != "Nothing to migrate.\n" {
 		t.Errorf("got %+v", got)
 	}
@@ -342,6 +368,7 @@ func TestMigrateTellsWhatIsWrongWithItsArguments(t *testing.T) {
 		"plan --all worker-0":                    "give names of VMs or --all, not both",
 		"plan -o wide":                           `--output must be json, got "wide"`,
 		"plan nobody":                            `moref "nobody"`,
+		"status nobody":                          `moref "nobody"`,
 		"status -o yaml":                         `--output must be wide or json, got "yaml"`,
 		"restore":                                "vchctl migrate restore wants BACKUP-FILE",
 		"restore /nonexistent --yes":             "read the backup: open /nonexistent",

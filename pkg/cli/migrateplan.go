@@ -59,7 +59,10 @@ migrated object, with all its values: it is your own file.`,
 			return flags.sites(cmd.Context(), opts, func(ctx context.Context, sites []*site, unread error) error {
 				found, err := flags.subjects(ctx, opts, sites, names)
 				plans, notesErr := plansOf(ctx, found)
-				return errors.Join(writePlans(opts, flags.output, plans, len(names) > 0), unread, err, notesErr)
+				if err = errors.Join(unread, err, notesErr); len(plans) == 0 && flags.output != outputJSON {
+					return noneFound(opts, err)
+				}
+				return errors.Join(writePlans(opts, flags.output, plans, len(names) > 0), err)
 			})
 		},
 	}
@@ -131,8 +134,11 @@ func planOf(s *subject) planned {
 		return p
 	}
 	p.plan.Steps, p.plan.Waits = keySteps(s.stored, s.outcomes, p.write.Later), p.write.Why
-	if s.vm == nil {
+	switch s.Kind {
+	case kindAppliance:
 		p.plan.Notes = append(p.plan.Notes, "vchctl does not write it: vic-machine upgrade does")
+	case kindContainer:
+		p.plan.Notes = append(p.plan.Notes, "it is no machine of this provider: it is written with --force only")
 	}
 	return p
 }

@@ -36,8 +36,11 @@ than this one, or "error" with the reason why it cannot be migrated.`,
 				for _, s := range found {
 					status = append(status, s.dataStatus)
 				}
+				if err = errors.Join(unread, err); len(status) == 0 && flags.output != outputJSON {
+					return noneFound(opts, err)
+				}
 				// What could be read is shown, whatever else could not.
-				return errors.Join(writeStatus(opts, flags.output, status), unread, err)
+				return errors.Join(writeStatus(opts, flags.output, status), err)
 			})
 		},
 	}
@@ -46,12 +49,17 @@ than this one, or "error" with the reason why it cannot be migrated.`,
 	return cmd
 }
 
+// noneFound says that there are no VMs, unless an error says more.
+func noneFound(opts Options, err error) error {
+	if err != nil {
+		return err
+	}
+	return note(opts, "No VMs found.")
+}
+
 func writeStatus(opts Options, output string, status []dataStatus) error {
 	if output == outputJSON {
 		return writeJSON(opts.Stdout, status)
-	}
-	if len(status) == 0 {
-		return note(opts, "No VMs found.")
 	}
 	header := []string{"VM", "KIND", "MACHINE", "POWER", "DATA VERSION", "MARK FORMAT", "STATE", "RENAME", "VCH"}
 	if output == outputWide {
