@@ -22,7 +22,8 @@ func TestAPlaceOfKeyValueStoresThatCannotBeReadIsNamed(t *testing.T) {
 		{"no directory", vch.Config{Name: "vch-1"}, errdefs.FailedPrecondition, "the directory of its appliance VM, and vCenter does not tell that"},
 		{"no datastore", vch.Config{Name: "vch-1", KVStores: at}, errdefs.FailedPrecondition, "[ds1] vch-1/kvStores, and its datacenter has no such datastore"},
 		{
-			"no way", vch.Config{Name: "vch-1", KVStores: at, Datastores: map[string]vch.Datastore{"ds1": {Name: "ds1"}}},
+			"no way",
+			vch.Config{Name: "vch-1", KVStores: at, Datastores: map[string]vch.Datastore{"ds1": {Name: "ds1"}}},
 			errdefs.Unavailable, "[ds1] vch-1/kvStores, and no host reaches that datastore",
 		},
 	}

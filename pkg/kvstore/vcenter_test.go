@@ -67,7 +67,7 @@ func newWorld(t *testing.T, options vchsim.Options) *world {
 
 // ours is a new place below the directory of the appliance.
 func (w *world) ours(name string) place {
-	return place{machines: w.files, directory: path.Join(path.Dir(w.host.KVStores.Path), "ours", name), writers: 10}
+	return place{machines: w.files, directory: path.Join(path.Dir(w.host.KVStores.Path), "ours", name), writers: 5}
 }
 
 func TestAStoreOnADatastoreKeepsItsPromises(t *testing.T) {
