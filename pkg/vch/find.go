@@ -112,11 +112,11 @@ func locators(client *vcenter.Client, ref v1alpha1.VirtualContainerHost) []locat
 	}
 }
 
-func byInventoryPath(ctx context.Context, client *vcenter.Client, path string) (*types.ManagedObjectReference, error) {
+func byInventoryPath(ctx context.Context, client *vcenter.Client, inventoryPath string) (*types.ManagedObjectReference, error) {
 	vim := client.Vim()
-	res, err := methods.FindByInventoryPath(ctx, vim, &types.FindByInventoryPath{This: *vim.ServiceContent.SearchIndex, InventoryPath: path})
+	res, err := methods.FindByInventoryPath(ctx, vim, &types.FindByInventoryPath{This: *vim.ServiceContent.SearchIndex, InventoryPath: inventoryPath})
 	if err != nil {
-		return nil, vcenter.Convert(err, "look up inventory path %s", path)
+		return nil, vcenter.Convert(err, "look up inventory path %s", inventoryPath)
 	}
 	return res.Returnval, nil
 }
