@@ -168,11 +168,20 @@ func TestWhatBelongsToNobodyWeKnowIsOutOfEveryScope(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			vm := tc.vm(s)
+			s.Sim.ResetCounters()
 			for _, scope := range []containervm.Scope{containervm.Machines, containervm.Containers} {
-				if err := s.Proven(vm, scope); !errdefs.Is(err, errdefs.FailedPrecondition) || !strings.Contains(err.Error(), tc.text) || !strings.Contains(err.Error(), vm.Ref.Value) {
-					t.Errorf("scope %d: %v, want FailedPrecondition with %q", scope, err, tc.text)
+				_, renameErr := s.Rename(t.Context(), vm, "db-1", scope)
+				_, applyErr := s.ApplyMigration(t.Context(), vm, scope, noBackup)
+				for what, err := range map[string]error{"proof": s.Proven(vm, scope), "rename": renameErr, "apply": applyErr} {
+					if !errdefs.Is(err, errdefs.FailedPrecondition) || !strings.Contains(err.Error(), tc.text) || !strings.Contains(err.Error(), vm.Ref.Value) {
+						t.Errorf("%s in scope %d: %v, want FailedPrecondition with %q", what, scope, err, tc.text)
+					}
 				}
 			}
+			if s.Sim.Requests() > 0 {
+				t.Errorf("calls: %v, want none", s.Sim.Calls())
+			}
+			s.untouched(vm)
 		})
 	}
 }

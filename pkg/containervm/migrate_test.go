@@ -151,19 +151,6 @@ func TestAContainerThatIsNoMachineIsMigratedOnlyWhereThatIsMeant(t *testing.T) {
 	}
 }
 
-func TestWhatBelongsToNobodyWeKnowIsNotMigrated(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	vm := s.moved(s.aged(s.machine("machine-1"), 1))
-	s.Sim.ResetCounters()
-	for _, scope := range []containervm.Scope{containervm.Machines, containervm.Containers} {
-		if _, err := s.ApplyMigration(t.Context(), vm, scope, noBackup); !errdefs.Is(err, errdefs.FailedPrecondition) {
-			t.Errorf("scope %d: %v, want FailedPrecondition", scope, err)
-		}
-	}
-	s.untouched(vm)
-}
-
 func TestWithoutABackupNothingIsWritten(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -195,7 +182,7 @@ func TestAMigrationThatMeetsAnotherChangePlansAnew(t *testing.T) {
 				s.Error(err)
 			}
 		}, 1, 9, ""},
-		"a newer one": {func(s site, vm *containervm.VM) { s.set(vm, map[string]string{guestinfo.PluginVersionKey: "12"}) }, 1, 12, errdefs.FailedPrecondition},
+		"a newer one":      {func(s site, vm *containervm.VM) { s.set(vm, map[string]string{guestinfo.PluginVersionKey: "12"}) }, 1, 12, errdefs.FailedPrecondition},
 		"no mark any more": {func(s site, vm *containervm.VM) { s.set(vm, map[string]string{markKey(): ""}) }, 1, 1, errdefs.FailedPrecondition},
 		"others for ever": {func(s site, _ *containervm.VM) {
 			if err := s.Sim.SetFault(vchsim.FaultRule{Method: "ReconfigVM_Task", Kind: "task:ConcurrentAccess"}); err != nil {

@@ -70,11 +70,7 @@ func TestARenameChangesTheNamesAndNothingElse(t *testing.T) {
 		"a running machine":           {running: true, display: "db-1-<id>"},
 		"on vSAN":                     {vsan: true, display: "db-1-<id>"},
 		"running, on vSAN":            {vsan: true, running: true, display: "db-1-<id>"},
-		"a convention":                {convention: "vic/{id}_{name}", display: "vic/<id>_db-1"},
 		"the name alone, on vSAN":     {vsan: true, convention: "{name}", display: "db-1"},
-		"the id alone":                {convention: "c-{id}", display: "c-<id>"},
-		"neither":                     {convention: "container", display: "container"},
-		"a name that is cut":          {give: long, display: long[:67] + "-<id>"},
 		"a name that is cut, running": {running: true, convention: "{id}.{name}.prod", give: long, display: "<id>." + long[:62] + ".prod"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -180,27 +176,6 @@ func TestAContainerThatIsNoMachineIsRenamedOnlyWhereThatIsMeant(t *testing.T) {
 	}
 	if after := s.reread(vm); after.Name != "web-"+shortID(vm) || after.Keys[guestinfo.NameKey] != "web" || after.PowerState != vm.PowerState {
 		t.Errorf("the VM is called %q, its container %q, %s", after.Name, after.Keys[guestinfo.NameKey], after.PowerState)
-	}
-}
-
-func TestWhatBelongsToNobodyWeKnowIsNotRenamed(t *testing.T) {
-	t.Parallel()
-	for name, tc := range strangers() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newSite(t)
-			vm := tc.vm(s)
-			s.Sim.ResetCounters()
-			for _, scope := range []containervm.Scope{containervm.Machines, containervm.Containers} {
-				if _, err := s.Rename(t.Context(), vm, "db-1", scope); !errdefs.Is(err, errdefs.FailedPrecondition) || !strings.Contains(err.Error(), tc.text) {
-					t.Errorf("scope %d: %v, want FailedPrecondition with %q", scope, err, tc.text)
-				}
-			}
-			if s.Sim.Requests() > 0 {
-				t.Errorf("calls: %v, want none", s.Sim.Calls())
-			}
-			s.untouched(vm)
-		})
 	}
 }
 
