@@ -166,7 +166,7 @@ func TestBackupsAreForTheirUserAlone(t *testing.T) {
 		t.Errorf("%s, %v (-want +got):\n%s", backup.Time, backup.VCH, diff)
 	}
 	for key, value := range before.ExtraCfg {
-		if backup.ExtraConfig[key] != value && (value != "" || backup.ExtraConfig[key] != "<nil>") {
+		if saved := backup.ExtraConfig[key]; saved != value && (value != "" || saved != "<nil>") || saved == "" {
 			t.Errorf("key %s is saved as %q, it was %q", key, backup.ExtraConfig[key], value)
 		}
 	}
@@ -180,7 +180,7 @@ func TestNothingIsWrittenWithoutABackup(t *testing.T) {
 	before := m.exhibit(t, "worker-0", 0, false)
 	m.backups = m.file(t, "no-directory", []byte("x"))
 	got := m.apply(t.Context(), "--all", "--yes")
-	if got.code != 1 || !strings.Contains(got.stderr, "write the backup of VM") || !strings.Contains(got.stderr, "1 failed") {
+	if got.code != 1 || strings.Contains(got.stdout, "backup of VM") || !strings.Contains(got.stderr, "write the backup of VM") || !strings.Contains(got.stderr, "1 failed") {
 		t.Errorf("got %+v", got)
 	}
 	m.same(t, before, "worker-0")

@@ -117,6 +117,10 @@ func TestTheMigratedMapIsPrintedWholeAndAsItCame(t *testing.T) {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	}
+	both := map[string]string{"guestinfo.vice./common/id": "0123", "guestinfo.vice./version/PluginVersion": "10", "x": "", "y": "<nil>"}
+	if diff := cmp.Diff(both, migrate("container", both)); diff != "" {
+		t.Errorf("both kinds of empty texts (-want +got):\n%s", diff)
+	}
 	if got := migrate("container", map[string]string{}); len(got) != 0 || got == nil {
 		t.Errorf("nothing became %v", got)
 	}
