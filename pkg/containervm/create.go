@@ -124,11 +124,11 @@ func (o *Operator) change(ctx context.Context, vm *VM, c change) (*VM, error) {
 			vm = fresh
 		}
 		if refused = vm.writable(); refused != nil {
-			return true, nil
+			return false, refused
 		}
 		var spec *types.VirtualMachineConfigSpec
 		if spec, refused = c.build(vm); spec == nil || refused != nil {
-			return true, nil
+			return true, refused
 		}
 		spec.ChangeVersion = vm.ChangeVersion
 		last = o.reconfigureOnce(ctx, vm.Ref, spec)
@@ -137,13 +137,13 @@ func (o *Operator) change(ctx context.Context, vm *VM, c change) (*VM, error) {
 		}
 		return true, last
 	})
+	if refused != nil {
+		return vm, refused
+	}
 	if wait.Interrupted(err) && last != nil && ctx.Err() == nil {
 		err = last
 	}
-	if err != nil {
-		return vm, o.convert(err, "%s VM %q (%s)", c.what, vm.Name, vm.Ref.Value)
-	}
-	return vm, refused
+	return vm, o.convert(err, "%s VM %q (%s)", c.what, vm.Name, vm.Ref.Value)
 }
 
 func (o *Operator) reconfigureOnce(ctx context.Context, ref types.ManagedObjectReference, spec *types.VirtualMachineConfigSpec) error {
