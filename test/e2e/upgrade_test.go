@@ -50,7 +50,9 @@ const renameVersion = 4
 func upgradeKeeps(t *testing.T, m mode) {
 	const name = "upgraded-deployment"
 	orphans := []string{"machine-left-behind", "machine-left-alone"}
-	u := &upgrade{Stack: install(t, m.namespace("upgrade"), m.options(stack.Options{VCHSimArgs: []string{"--vch-data-version=4"}}))}
+	// On vSAN the directories of VMs have names that nobody chose.
+	args := []string{"--vch-data-version=4", fmt.Sprintf("--vsan=%v", m.sidecar)}
+	u := &upgrade{Stack: install(t, m.namespace("upgrade"), m.options(stack.Options{VCHSimArgs: args}))}
 	setup(t, u.Stack)
 	u.vim, u.secret = connect(t, u.Stack).Vim(), u.writeSecret(t)
 	ctx := t.Context()
