@@ -14,12 +14,9 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
-
-// dataVersion is the version of container data that we write: VIC's highest.
-// Below 9 a VCH would migrate the VM in memory and never write to it again.
-const dataVersion = 10
 
 // tagAnnotation prefixes the annotations that keep the spec's other tags.
 const tagAnnotation = "mcm-vch-tag/"
@@ -65,7 +62,8 @@ func versionOf(v *guestinfo.Version) *guestinfo.Version {
 	if v != nil {
 		out = *v
 	}
-	out.PluginVersion = dataVersion
+	// Below 9 a VCH would migrate the VM in memory and never write to it again.
+	out.PluginVersion = migration.VICVersion
 	return &out
 }
 

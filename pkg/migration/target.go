@@ -31,9 +31,10 @@ const (
 // Targets returns all targets in a fixed order. The slice is the caller's.
 func Targets() []Target { return []Target{Appliance, Container, Machine, KeyValue} }
 
-// known is the highest version of VIC's data that there is: VIC stamps new VMs with
-// it (lib/migration/feature/feature.go:17-39), though no plugin leads to it.
-const known = 10
+// VICVersion is the highest version of VIC's data that there is, of appliances and containers:
+// new VMs are stamped with it (VIC, lib/migration/feature/feature.go:17-39, pkg/version/version.go:78-90), though
+// no plugin leads to it.
+const VICVersion = 10
 
 // versionKey is the key that holds the version of a target, whose place VIC promises never
 // to change (lib/migration/manager_test.go:55-72); "" where no key holds it alone.
@@ -51,7 +52,7 @@ func (t Target) versionKey() string {
 // highest is the highest version of a target that is no surprise, plugins or not.
 func (t Target) highest() int {
 	if t.versionKey() != "" {
-		return known
+		return VICVersion
 	}
 	return 0
 }
