@@ -5,6 +5,7 @@ package containervm
 
 import (
 	"context"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -252,15 +253,15 @@ func (r *renaming) clash(around []neighbor) error {
 
 // aliasKeys are the keys where other VMs may have the VM's name: of the VCH's networks and its own.
 func (r *renaming) aliasKeys() []string {
-	keys := []string{}
-	for name := range r.host.Networks {
-		keys = append(keys, guestinfo.AliasesKey(name))
+	networks := append(slices.Collect(maps.Keys(r.host.Networks)), guestinfo.Names(r.from.Keys[guestinfo.NetworksKey])...)
+	slices.Sort(networks)
+	var keys []string
+	for _, name := range slices.Compact(networks) {
+		if !strings.Contains(name, `"`) { // else it cannot be asked for
+			keys = append(keys, guestinfo.AliasesKey(name))
+		}
 	}
-	for _, name := range guestinfo.Names(r.from.Keys[guestinfo.NetworksKey]) {
-		keys = append(keys, guestinfo.AliasesKey(name))
-	}
-	slices.Sort(keys)
-	return slices.Compact(keys)
+	return keys
 }
 
 // links returns the display names of the VMs that know the VM by its old name.

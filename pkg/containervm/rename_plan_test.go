@@ -43,6 +43,16 @@ func TestTheAliasesKeyIsWhereVICsEncodingHasThem(t *testing.T) {
 	}
 }
 
+func TestLinksAreLookedForWhereTheyCanBe(t *testing.T) {
+	t.Parallel()
+	vm := container(t, "vm", map[string]string{guestinfo.NetworksKey: `bridge|my.net|a"b`})
+	r := renaming{Operator: &Operator{host: &vch.Config{Networks: map[string]vch.Network{"bridge": {}, "vm-network": {}}}}, from: vm}
+	want := []string{guestinfo.AliasesKey("bridge"), guestinfo.AliasesKey("my.net"), guestinfo.AliasesKey("vm-network")}
+	if diff := cmp.Diff(want, r.aliasKeys()); diff != "" {
+		t.Errorf("keys (-want +got):\n%s", diff)
+	}
+}
+
 func TestOwnAliasesFollowTheName(t *testing.T) {
 	t.Parallel()
 	for list, want := range map[string]string{
