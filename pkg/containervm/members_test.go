@@ -126,16 +126,14 @@ func strangers() map[string]struct {
 	vm   func(site) *containervm.VM
 	text string
 } {
-	marked := func(cluster string) func(site) *containervm.VM {
-		return func(s site) *containervm.VM {
-			vm := s.machine("machine-1")
-			mark, err := identity.Mark{Cluster: cluster, Role: vchsim.Role, Machine: "machine-1"}.Encode()
-			if err != nil {
-				s.Fatal(err)
-			}
-			s.set(vm, map[string]string{guestinfo.AnnotationKey(identity.MarkAnnotation): mark, guestinfo.CommonIDKey: strings.Repeat("ab", 32)})
-			return s.reread(vm)
+	forged := func(s site) *containervm.VM {
+		vm := s.machine("machine-1")
+		mark, err := identity.Mark{Cluster: "shoot--forged", Role: vchsim.Role, Machine: "machine-1"}.Encode()
+		if err != nil {
+			s.Fatal(err)
 		}
+		s.set(vm, map[string]string{markKey(): mark, guestinfo.CommonIDKey: strings.Repeat("ab", 32)})
+		return s.reread(vm)
 	}
 	return map[string]struct {
 		vm   func(site) *containervm.VM
@@ -150,10 +148,10 @@ func strangers() map[string]struct {
 				return strings.HasPrefix(vm.Name, vchsim.TwinMachine) && *vm.Parent != s.Host.Folder
 			})
 		}, "it stands outside the container VMs of VCH vch-1"},
-		"a machine outside of the folder": {func(s site) *containervm.VM { return s.moved(s.machine("machine-1")) }, "it stands outside the container VMs of VCH vch-1"},
+		"a machine outside of the folder": {func(s site) *containervm.VM { return s.moved(s.machine("machine-2")) }, "it stands outside the container VMs of VCH vch-1"},
 		"a plain VM":                      {func(s site) *containervm.VM { return s.planted(spitest.Namesake) }, "it stands outside"},
 		"a clone of a machine":            {func(s site) *containervm.VM { return s.planted(spitest.Clone) }, "its BIOS UUID is"},
-		"one with the mark of another":    {marked("shoot--forged"), "VM \"machine-1"},
+		"one with the mark of another":    {forged, "VM \"machine-1"},
 		"a VM in the folder": {func(s site) *containervm.VM {
 			s.PlantVM(&types.VirtualMachineConfigSpec{Name: "stranger", Files: &types.VirtualMachineFileInfo{VmPathName: "[" + vchsim.Datastore + "]"}})
 			return s.among(func(vm mo.VirtualMachine) bool { return vm.Name == "stranger" })
@@ -163,26 +161,23 @@ func strangers() map[string]struct {
 
 func TestWhatBelongsToNobodyWeKnowIsOutOfEveryScope(t *testing.T) {
 	t.Parallel()
+	s := newSite(t)
 	for name, tc := range strangers() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newSite(t)
-			vm := tc.vm(s)
-			s.Sim.ResetCounters()
-			for _, scope := range []containervm.Scope{containervm.Machines, containervm.Containers} {
-				_, renameErr := s.Rename(t.Context(), vm, "db-1", scope)
-				_, applyErr := s.ApplyMigration(t.Context(), vm, scope, noBackup)
-				for what, err := range map[string]error{"proof": s.Proven(vm, scope), "rename": renameErr, "apply": applyErr} {
-					if !errdefs.Is(err, errdefs.FailedPrecondition) || !strings.Contains(err.Error(), tc.text) || !strings.Contains(err.Error(), vm.Ref.Value) {
-						t.Errorf("%s in scope %d: %v, want FailedPrecondition with %q", what, scope, err, tc.text)
-					}
+		vm := tc.vm(s)
+		s.Sim.ResetCounters()
+		for _, scope := range []containervm.Scope{containervm.Machines, containervm.Containers} {
+			_, renameErr := s.Rename(t.Context(), vm, "db-1", scope)
+			_, applyErr := s.ApplyMigration(t.Context(), vm, scope, noBackup)
+			for what, err := range map[string]error{"proof": s.Proven(vm, scope), "rename": renameErr, "apply": applyErr} {
+				if !errdefs.Is(err, errdefs.FailedPrecondition) || !strings.Contains(err.Error(), tc.text) || !strings.Contains(err.Error(), vm.Ref.Value) {
+					t.Errorf("%s, %s in scope %d: %v, want FailedPrecondition with %q", name, what, scope, err, tc.text)
 				}
 			}
-			if s.Sim.Requests() > 0 {
-				t.Errorf("calls: %v, want none", s.Sim.Calls())
-			}
-			s.untouched(vm)
-		})
+		}
+		if s.Sim.Requests() > 0 {
+			t.Errorf("%s: calls %v, want none", name, s.Sim.Calls())
+		}
+		s.untouched(vm)
 	}
 }
 

@@ -48,53 +48,50 @@ func TestAVMThatIsOffIsBroughtUpToDateAtOnce(t *testing.T) {
 		3: append(machine, container[1:]...), 5: append(machine, container[1:]...), 8: append(machine, container[1:]...),
 		9: machine, 10: nil,
 	}
+	s := newSite(t)
 	for _, version := range vchsim.DataVersions() {
-		t.Run(strconv.Itoa(version), func(t *testing.T) {
-			t.Parallel()
-			s := newSite(t)
-			vm := s.aged(s.machine("machine-1"), version)
-			read, rest := vm.Keys, s.rest(vm)
-			var backups int
-			s.Sim.ResetCounters()
-			plan, err := s.ApplyMigration(t.Context(), vm, containervm.Machines, func(seen *containervm.VM, plan containervm.MigrationPlan) error {
-				backups++
-				if diff := cmp.Diff(vm.Stored, seen.Stored); diff != "" || len(plan.Changes) == 0 || s.Sim.Calls()["ReconfigVM_Task"] > 0 {
-					t.Errorf("backup of %v after %v (-before +seen):\n%s", plan, s.Sim.Calls(), diff)
-				}
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
+		vm := s.aged(s.machine("machine-"+strconv.Itoa(version)), version)
+		read, rest := vm.Keys, s.rest(vm)
+		var backups int
+		s.Sim.ResetCounters()
+		plan, err := s.ApplyMigration(t.Context(), vm, containervm.Machines, func(seen *containervm.VM, plan containervm.MigrationPlan) error {
+			backups++
+			if diff := cmp.Diff(vm.Stored, seen.Stored); diff != "" || len(plan.Changes) == 0 || s.Sim.Calls()["ReconfigVM_Task"] > 0 {
+				t.Errorf("version %d: backup of %v after %v (-before +seen):\n%s", version, plan, s.Sim.Calls(), diff)
 			}
-			if diff := cmp.Diff(want[version], keysOf(plan.Changes)); diff != "" || len(plan.Later) > 0 || plan.Why != "" {
-				t.Errorf("later %v, %q; changes (-want +got):\n%s", plan.Later, plan.Why, diff)
-			}
-			if writes := s.Sim.Calls()["ReconfigVM_Task"]; writes != min(1, len(want[version])) || backups != writes || len(want[version]) == 0 && s.Sim.Requests() > 0 {
-				t.Errorf("%d backups, calls: %v", backups, s.Sim.Calls())
-			}
-			// What is stored now is what was read before.
-			after := s.reread(vm)
-			if diff := cmp.Diff(read, after.Stored); diff != "" || after.Data.Migrated() {
-				t.Errorf("stored (-read before +stored now):\n%s", diff)
-			}
-			if wanted := max(9, version); after.Data.Container.From != wanted || after.Data.Machine.From != identity.MarkFormat {
-				t.Errorf("version %d, mark's %d; want %d and %d", after.Data.Container.From, after.Data.Machine.From, wanted, identity.MarkFormat)
-			}
-			if diff := cmp.Diff(rest, s.rest(vm)); diff != "" {
-				t.Errorf("the rest of the VM and its files (-before +after):\n%s", diff)
-			}
-			// And the VM is as good as new.
-			s.Sim.ResetCounters()
-			if plan, err := s.ApplyMigration(t.Context(), after, containervm.Machines, noBackup); err != nil || len(plan.Changes) > 0 || s.Sim.Requests() > 0 {
-				t.Errorf("again: %v, %v, calls %v; want nothing", plan, err, s.Sim.Calls())
-			}
-			if _, err := s.Rename(t.Context(), after, "db-1", containervm.Machines); err != nil {
-				t.Error(err)
-			}
-			if err := s.Start(t.Context(), s.reread(vm), time.Unix(1654867608, 0)); err != nil {
-				t.Error(err)
-			}
+			return nil
 		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want[version], keysOf(plan.Changes)); diff != "" || len(plan.Later) > 0 || plan.Why != "" {
+			t.Errorf("version %d: later %v, %q; changes (-want +got):\n%s", version, plan.Later, plan.Why, diff)
+		}
+		if writes := s.Sim.Calls()["ReconfigVM_Task"]; writes != min(1, len(want[version])) || backups != writes || len(want[version]) == 0 && s.Sim.Requests() > 0 {
+			t.Errorf("version %d: %d backups, calls: %v", version, backups, s.Sim.Calls())
+		}
+		// What is stored now is what was read before.
+		after := s.reread(vm)
+		if diff := cmp.Diff(read, after.Stored); diff != "" || after.Data.Migrated() {
+			t.Errorf("version %d: stored (-read before +stored now):\n%s", version, diff)
+		}
+		if wanted := max(9, version); after.Data.Container.From != wanted || after.Data.Machine.From != identity.MarkFormat {
+			t.Errorf("version %d: version %d, mark's %d; want %d and %d", version, after.Data.Container.From, after.Data.Machine.From, wanted, identity.MarkFormat)
+		}
+		if diff := cmp.Diff(rest, s.rest(vm)); diff != "" {
+			t.Errorf("version %d: the rest of the VM and its files (-before +after):\n%s", version, diff)
+		}
+		// And the VM is as good as new.
+		s.Sim.ResetCounters()
+		if plan, err := s.ApplyMigration(t.Context(), after, containervm.Machines, noBackup); err != nil || len(plan.Changes) > 0 || s.Sim.Requests() > 0 {
+			t.Errorf("version %d: again: %v, %v, calls %v; want nothing", version, plan, err, s.Sim.Calls())
+		}
+		if _, err := s.Rename(t.Context(), after, "db-"+strconv.Itoa(version), containervm.Machines); err != nil {
+			t.Error(err)
+		}
+		if err := s.Start(t.Context(), s.reread(vm), time.Unix(1654867608, 0)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -165,6 +162,7 @@ func TestWithoutABackupNothingIsWritten(t *testing.T) {
 
 func TestAMigrationThatMeetsAnotherChangePlansAnew(t *testing.T) {
 	t.Parallel()
+	s := newSite(t)
 	for name, tc := range map[string]struct {
 		meanwhile func(s site, vm *containervm.VM)
 		backups   int
@@ -190,28 +188,25 @@ func TestAMigrationThatMeetsAnotherChangePlansAnew(t *testing.T) {
 			}
 		}, 6, 1, errdefs.Aborted},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newSite(t)
-			vm := s.aged(s.machine("machine-1"), 1)
-			var seen []map[string]string
-			stop := s.Sim.OnCall("ReconfigVM_Task", func() { tc.meanwhile(s, vm) })
-			_, err := s.ApplyMigration(t.Context(), vm, containervm.Machines, func(vm *containervm.VM, _ containervm.MigrationPlan) error {
-				seen = append(seen, vm.Stored)
-				return nil
-			})
-			stop()
-			if errdefs.KindOf(err) != tc.kind {
-				t.Errorf("apply = %v (%s), want %s", err, errdefs.KindOf(err), tc.kind)
-			}
-			after := s.reread(vm)
-			if len(seen) != tc.backups || after.Data.Container.From != tc.stored {
-				t.Errorf("%d backups, version %d stored; want %d and %d", len(seen), after.Data.Container.From, tc.backups, tc.stored)
-			}
-			if name == "a key of theirs" && (after.Stored["theirs"] != "1" || seen[1]["theirs"] != "1") {
-				t.Error("what somebody else wrote is lost, or in no backup")
-			}
+		vm := s.aged(s.machine("machine-"+strings.ReplaceAll(name, " ", "-")), 1)
+		var seen []map[string]string
+		stop := s.Sim.OnCall("ReconfigVM_Task", func() { tc.meanwhile(s, vm) })
+		_, err := s.ApplyMigration(t.Context(), vm, containervm.Machines, func(vm *containervm.VM, _ containervm.MigrationPlan) error {
+			seen = append(seen, vm.Stored)
+			return nil
 		})
+		stop()
+		s.Sim.ClearFaults()
+		if errdefs.KindOf(err) != tc.kind {
+			t.Errorf("%s: %v (%s), want %s", name, err, errdefs.KindOf(err), tc.kind)
+		}
+		after := s.reread(vm)
+		if len(seen) != tc.backups || after.Data.Container.From != tc.stored {
+			t.Errorf("%s: %d backups, version %d stored; want %d and %d", name, len(seen), after.Data.Container.From, tc.backups, tc.stored)
+		}
+		if name == "a key of theirs" && (after.Stored["theirs"] != "1" || seen[1]["theirs"] != "1") {
+			t.Error("what somebody else wrote is lost, or in no backup")
+		}
 	}
 }
 

@@ -52,73 +52,74 @@ func (s site) aliased(name string) *containervm.VM {
 
 func TestARenameMeetsAChangeBySomebodyElseWithAFreshRead(t *testing.T) {
 	t.Parallel()
+	s := newSite(t)
 	for name, tc := range map[string]struct {
 		meanwhile func(s site, vm *containervm.VM)
 		kind      errdefs.Kind
 		text      string
-		name      string
 	}{
-		"a key of theirs": {func(s site, vm *containervm.VM) { s.set(vm, map[string]string{"theirs": "1"}) }, "", "", "db-1"},
+		"a key of theirs": {func(s site, vm *containervm.VM) { s.set(vm, map[string]string{"theirs": "1"}) }, "", ""},
 		"another alias": {func(s site, vm *containervm.VM) {
-			s.set(vm, aliasesOf(vchsim.ExternalNetwork, ":machine-1"))
+			s.set(vm, aliasesOf(vchsim.ExternalNetwork, ":"+vm.Keys[guestinfo.NameKey]))
 			s.set(vm, map[string]string{"theirs": "1"})
-		}, "", "", "db-1"},
+		}, "", ""},
 		"no mark any more": {func(s site, vm *containervm.VM) {
 			s.set(vm, map[string]string{guestinfo.AnnotationKey(identity.MarkAnnotation): ""})
-		}, errdefs.FailedPrecondition, "no full mark", "machine-1"},
+		}, errdefs.FailedPrecondition, "no full mark"},
 		"older data": {func(s site, vm *containervm.VM) {
 			s.set(vm, map[string]string{guestinfo.PluginVersionKey: "3"})
-		}, errdefs.FailedPrecondition, "container machine-1 does not support rename", "machine-1"},
+		}, errdefs.FailedPrecondition, "container machine-older-data does not support rename"},
 		"newer data": {func(s site, vm *containervm.VM) {
 			s.set(vm, map[string]string{guestinfo.PluginVersionKey: "99"})
-		}, errdefs.FailedPrecondition, "newer version", "machine-1"},
+		}, errdefs.FailedPrecondition, "newer version"},
 		"an update of the VCH": {func(s site, vm *containervm.VM) {
 			s.Sim.ApplianceSetUpdateInProgress(true)
 			s.set(vm, map[string]string{"theirs": "1"})
-		}, errdefs.Unavailable, "UpdateInProgress", "machine-1"},
+		}, errdefs.Unavailable, "UpdateInProgress"},
 		"the same rename": {func(s site, vm *containervm.VM) {
-			if _, err := s.other().Rename(s.Context(), vm, "db-1", containervm.Machines); err != nil {
+			if _, err := s.other().Rename(s.Context(), vm, "new-machine-the-same-rename", containervm.Machines); err != nil {
 				s.Error(err)
 			}
-		}, "", "", "db-1"},
+		}, "", ""},
 		"another rename": {func(s site, vm *containervm.VM) {
-			if _, err := s.other().Rename(s.Context(), vm, "web-1", containervm.Machines); err != nil {
+			if _, err := s.other().Rename(s.Context(), vm, "web", containervm.Machines); err != nil {
 				s.Error(err)
 			}
-		}, "", "", "db-1"},
+		}, "", ""},
 		"its start": {func(s site, vm *containervm.VM) {
 			if err := s.other().Start(s.Context(), vm, time.Unix(1654867608, 0)); err != nil {
 				s.Error(err)
 			}
-		}, "", "", "db-1"},
+		}, "", ""},
 		"its removal": {func(s site, vm *containervm.VM) {
 			if err := s.other().Remove(s.Context(), vm); err != nil {
 				s.Error(err)
 			}
-		}, errdefs.Aborted, "rename VM \"machine-1", ""},
-		"a move": {func(s site, vm *containervm.VM) { s.moved(vm); s.set(vm, map[string]string{"theirs": "1"}) }, errdefs.FailedPrecondition, "stands outside", "machine-1"},
+		}, errdefs.Aborted, "rename VM \"machine-its-removal-"},
+		"a move": {func(s site, vm *containervm.VM) { s.moved(vm); s.set(vm, map[string]string{"theirs": "1"}) }, errdefs.FailedPrecondition, "stands outside"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newSite(t)
-			vm := s.aliased("machine-1")
-			stop := s.Sim.OnCall("ReconfigVM_Task", func() { tc.meanwhile(s, vm) })
-			_, err := s.Rename(t.Context(), vm, "db-1", containervm.Machines)
-			stop()
-			if errdefs.KindOf(err) != tc.kind || err != nil && !strings.Contains(err.Error(), tc.text) {
-				t.Errorf("rename = %v (%s), want %s with %q", err, errdefs.KindOf(err), tc.kind, tc.text)
+		machine := "machine-" + strings.ReplaceAll(name, " ", "-")
+		vm := s.aliased(machine)
+		stop := s.Sim.OnCall("ReconfigVM_Task", func() { tc.meanwhile(s, vm) })
+		_, err := s.Rename(t.Context(), vm, "new-"+machine, containervm.Machines)
+		stop()
+		s.Sim.ApplianceSetUpdateInProgress(false)
+		if errdefs.KindOf(err) != tc.kind || err != nil && !strings.Contains(err.Error(), tc.text) {
+			t.Errorf("%s: %v (%s), want %s with %q", name, err, errdefs.KindOf(err), tc.kind, tc.text)
+		}
+		switch {
+		case name == "its removal":
+			if left := s.Leftovers(); len(left) > 0 {
+				t.Errorf("left: %v", left)
 			}
-			if tc.name == "" {
-				if left := s.Leftovers(); len(left) > 0 {
-					t.Errorf("left: %v", left)
-				}
-				return
-			}
-			s.wants(vm, tc.name)
-			if strings.Contains(name, "theirs") && s.reread(vm).Keys["theirs"] != "1" {
-				t.Error("what somebody else wrote is lost")
-			}
-		})
+		case err != nil:
+			s.wants(vm, machine)
+		default:
+			s.wants(vm, "new-"+machine)
+		}
+		if strings.Contains(name, "theirs") && s.reread(vm).Keys["theirs"] != "1" {
+			t.Error("what somebody else wrote is lost")
+		}
 	}
 }
 

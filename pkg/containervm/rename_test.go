@@ -259,42 +259,34 @@ func TestANameThatIsNoneIsRefusedBeforeAnyCall(t *testing.T) {
 
 func TestANameThatIsTakenIsRefused(t *testing.T) {
 	t.Parallel()
+	s := newSite(t)
+	s.PlantVM(&types.VirtualMachineConfigSpec{Name: "stranger", Files: &types.VirtualMachineFileInfo{VmPathName: "[" + vchsim.Datastore + "]"}})
+	vm := s.machine("machine-1")
+	s.aged(s.called("docker-0"), 0)
 	for name, tc := range map[string]struct {
 		give, convention, text string
-		before                 func(site)
+		fault                  string
 	}{
 		"by a container":                      {give: "docker-1", text: "that is the name of VM \"docker-1-"},
-		"by one of an old version":            {give: "docker-1", text: "that is the name of VM", before: func(s site) { s.aged(s.called("docker-1"), 0) }},
+		"by one of an old version":            {give: "docker-0", text: "that is the name of VM \"docker-0-"},
 		"by a machine":                        {give: vchsim.TwinMachine, text: "that is the name of VM"},
 		"by a VM of the display name":         {give: "stranger", convention: "{name}", text: "has the display name \"stranger\""},
 		"by the appliance":                    {give: vchsim.DefaultVCH, convention: "{name}", text: "has the display name \"vch-1\""},
-		"by one that vCenter alone knows of":  {give: "db-1", text: "DuplicateName", before: func(s site) { s.fault("task:DuplicateName") }},
-		"by one that vCenter knows of sooner": {give: "db-1", text: "DuplicateName", before: func(s site) { s.fault("DuplicateName") }},
+		"by one that vCenter alone knows of":  {give: "db-1", text: "DuplicateName", fault: "task:DuplicateName"},
+		"by one that vCenter knows of sooner": {give: "db-1", text: "DuplicateName", fault: "DuplicateName"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newSite(t)
-			s.PlantVM(&types.VirtualMachineConfigSpec{Name: "stranger", Files: &types.VirtualMachineFileInfo{VmPathName: "[" + vchsim.Datastore + "]"}})
-			vm := s.machine("machine-1")
-			if tc.before != nil {
-				tc.before(s)
+		if tc.fault != "" {
+			if err := s.Sim.SetFault(vchsim.FaultRule{Method: "ReconfigVM_Task", Kind: tc.fault, Count: 1}); err != nil {
+				t.Fatal(err)
 			}
-			o := operatorOn(t, s.World, plugins.Shipped(), conventionOf(tc.convention))
-			if _, err := o.Rename(t.Context(), vm, tc.give, containervm.Machines); !errdefs.Is(err, errdefs.AlreadyExists) || !strings.Contains(err.Error(), tc.text) {
-				t.Errorf("rename = %v (%s), want AlreadyExists with %q", err, errdefs.KindOf(err), tc.text)
-			}
-			if now := s.reread(vm); now.Name != vm.Name || len(changed(vm, now)) > 0 {
-				t.Errorf("the VM is called %q, its keys: %v", now.Name, changed(vm, now))
-			}
-		})
-	}
-}
-
-// fault lets the next reconfigure go wrong.
-func (s site) fault(kind string) {
-	s.Helper()
-	if err := s.Sim.SetFault(vchsim.FaultRule{Method: "ReconfigVM_Task", Kind: kind, Count: 1}); err != nil {
-		s.Fatal(err)
+		}
+		o := operatorOn(t, s.World, plugins.Shipped(), conventionOf(tc.convention))
+		if _, err := o.Rename(t.Context(), vm, tc.give, containervm.Machines); !errdefs.Is(err, errdefs.AlreadyExists) || !strings.Contains(err.Error(), tc.text) {
+			t.Errorf("%s: %v (%s), want AlreadyExists with %q", name, err, errdefs.KindOf(err), tc.text)
+		}
+		if now := s.reread(vm); now.Name != vm.Name || now.ChangeVersion != vm.ChangeVersion {
+			t.Errorf("%s: the VM is called %q, its keys: %v", name, now.Name, changed(vm, now))
+		}
 	}
 }
 
