@@ -11,9 +11,13 @@
 //
 // Words: tether (VIC's init in the guest, which reports "started"), host key
 // (the SSH key that the tether insists on), mark (pkg/identity), display name
-// (VIC's name convention applied), directory (where the VM's own files are).
+// (VIC's name convention applied), directory (where the VM's own files are), stored
+// (ExtraConfig as it is, whatever version wrote it; what is read is migrated in memory).
 //
 // Called by pkg/spi/vsphere and pkg/cli. What a caller may do with a VM that is
-// not ours is decided here too: Find sorts VMs into ours and foreign, and no
-// method changes a VM that Find did not call ours.
+// not ours is decided here too. For machines, Find sorts VMs into ours and foreign. For
+// people, who may mean docker's containers as well, Members lists what stands in the
+// VCH, and Proven says whether a VM is within their Scope; Rename and ApplyMigration
+// ask it again before each write. No method changes any other VM, nor one whose data a
+// newer program wrote.
 package containervm

@@ -43,7 +43,7 @@ func PlanMigration(vm *VM) (MigrationPlan, error) {
 		return MigrationPlan{Changes: all}, nil
 	}
 	why := fmt.Sprintf("keys that the guest can see last only if they are written while the VM is off, and it is %s; power it off", vm.PowerState)
-	// Diff knows no order: a key that both parts change is one of the container's, and the machine's part waits for it.
+	// A key that both parts change has its value of the machine's part only after the container's.
 	container := migration.Diff(vm.Stored, vm.Data.Container.Keys)
 	machine := migration.Diff(vm.Data.Container.Keys, vm.Keys)
 	if len(container) > 0 && overlap(container, machine) || !hidden(machine) {
@@ -80,6 +80,10 @@ func hidden(changes []migration.Difference) bool {
 // PlanMigration; FailedPrecondition for a VM out of the scope; Unavailable while the
 // VCH is being updated; Aborted when the VM vanished or others kept changing it. After
 // any other error what is stored is wholly old or wholly new; repeat it to know.
+//
+// A power-on does not always change the changeVersion. A VM that somebody else starts between
+// read and write may lose the keys that its guest sees when it goes off again; the
+// version is one of them, so that it is then old data again, which is read as before.
 func (o *Operator) ApplyMigration(ctx context.Context, vm *VM, scope Scope, backup func(*VM, MigrationPlan) error) (MigrationPlan, error) {
 	if err := o.Proven(vm, scope); err != nil {
 		return MigrationPlan{}, err

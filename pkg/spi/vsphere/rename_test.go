@@ -200,7 +200,7 @@ func TestARemovalThatWasCutOffIsFinishedAfterARename(t *testing.T) {
 	}
 }
 
-func TestARenameNeverKeepsAMachineFromBeingDeleted(t *testing.T) {
+func TestARenameNeverKeepsAMachineFromBeingDeletedUnderFaults(t *testing.T) {
 	t.Parallel()
 	w := newSite(t, vchsim.Options{NoForeign: true, DockerContainers: -1})
 	o := w.operator()
