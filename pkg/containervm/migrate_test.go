@@ -359,3 +359,17 @@ func TestNewerDataIsNotPlanned(t *testing.T) {
 		t.Errorf("plan = %v, %v; want FailedPrecondition", plan, err)
 	}
 }
+
+func TestAMachineThatANewerProgramMigratedMeanwhileIsNotChangedAnyMore(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	vm := s.machine("machine-1")
+	stop := s.Sim.OnCall("ReconfigVM_Task", func() { s.set(vm, map[string]string{guestinfo.PluginVersionKey: "12"}) })
+	defer stop()
+	if err := s.Remove(t.Context(), vm); !errdefs.Is(err, errdefs.FailedPrecondition) || !strings.Contains(err.Error(), "version 12") {
+		t.Errorf("remove = %v (%s), want FailedPrecondition that says why", err, errdefs.KindOf(err))
+	}
+	if len(s.reread(vm).Disks) != 1 {
+		t.Error("its disks were taken all the same")
+	}
+}
