@@ -34,6 +34,8 @@ type Cluster struct {
 	authority *authority
 	admin     *rest.Config
 	processes []*process.Process
+	etcdPort  int
+	port      int // of the API server
 }
 
 // Start starts a control plane and returns when it answers and nodes can join it.
@@ -47,7 +49,10 @@ func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{options: options, authority: authority, server: fmt.Sprintf("https://127.0.0.1:%d", ports[2])}
+	c := &Cluster{
+		options: options, authority: authority, server: fmt.Sprintf("https://127.0.0.1:%d", ports[2]),
+		etcdPort: ports[0], port: ports[2],
+	}
 	defer func() {
 		if err != nil {
 			c.Stop()
@@ -59,7 +64,7 @@ func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
 	if err := c.startEtcd(ctx, ports[0], ports[1]); err != nil {
 		return nil, err
 	}
-	if err := c.startAPIServer(ctx, ports[0], ports[2]); err != nil {
+	if err := c.StartAPIServer(ctx); err != nil {
 		return nil, err
 	}
 	if err := c.startControllers(ctx, ports[3]); err != nil {

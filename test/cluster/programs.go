@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/process"
@@ -32,9 +33,25 @@ func (c *Cluster) startEtcd(ctx context.Context, clientPort, peerPort int) error
 		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=loopback="+peers)
 }
 
-func (c *Cluster) startAPIServer(ctx context.Context, etcdPort, port int) error {
-	dir := c.options.Dir
-	return c.start(ctx, "kube-apiserver", c.server+"/readyz",
+// apiServer is the name of a program.
+const apiServer = "kube-apiserver"
+
+// KillAPIServer ends the API server as a crash would; etcd and the controllers go on.
+// It is not to be called at the same time as another method.
+func (c *Cluster) KillAPIServer() {
+	c.processes = slices.DeleteFunc(c.processes, func(p *process.Process) bool {
+		if p.Name() == apiServer {
+			p.Stop(0)
+		}
+		return p.Name() == apiServer
+	})
+}
+
+// StartAPIServer starts the API server that KillAPIServer has ended, with the same
+// address, and returns when it is ready.
+func (c *Cluster) StartAPIServer(ctx context.Context) error {
+	dir, etcdPort, port := c.options.Dir, c.etcdPort, c.port
+	return c.start(ctx, apiServer, c.server+"/readyz",
 		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", etcdPort),
 		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
 		// Without these two it looks for a default route, which a private network has not.

@@ -71,6 +71,16 @@ func (s *Stack) StartDriver(ctx context.Context) error {
 	if side.process != nil {
 		return nil
 	}
+	if err := s.launchDriver(ctx); err != nil {
+		return err
+	}
+	// As the kubelet asks it.
+	return s.ready(ctx, side.process, process.Exec(s.options.Programs.Path(VCHDriver), "probe", "--endpoint="+side.endpoint()))
+}
+
+// launchDriver starts the driver, which does not run, and does not wait for it.
+func (s *Stack) launchDriver(ctx context.Context) error {
+	side := s.sidecar
 	flags, err := s.flags(VCHDriver)
 	if err != nil {
 		return err
@@ -82,12 +92,8 @@ func (s *Stack) StartDriver(ctx context.Context) error {
 	side.metrics = ports[0]
 	flags = append(flags, "--endpoint="+side.endpoint(), "--credentials-dir="+side.credentials,
 		fmt.Sprintf("--metrics-address=127.0.0.1:%d", side.metrics), "--v=3")
-	program := s.options.Programs.Path(VCHDriver)
-	if side.process, err = s.start(ctx, VCHDriver, program, flags); err != nil {
-		return err
-	}
-	// As the kubelet asks it.
-	return s.ready(ctx, side.process, process.Exec(program, "probe", "--endpoint="+side.endpoint()))
+	side.process, err = s.start(ctx, VCHDriver, s.options.Programs.Path(VCHDriver), flags)
+	return err
 }
 
 // KillDriver ends the driver of a Sidecar installation as a crash would, alone.

@@ -51,6 +51,9 @@ type Options struct {
 	Image bool
 	// VCHSimArgs are further flags of the simulated vCenter.
 	VCHSimArgs []string
+	// VCenter is a vCenter that serves already, as when the test itself simulates it. The
+	// installation then starts none, and leaves it alone.
+	VCenter *VCenter
 	// NoControllers leaves MCM, the machine-controller and the driver out;
 	// StartControllers and StartDriver can start them later.
 	NoControllers bool
@@ -80,7 +83,7 @@ type Stack struct {
 	kubeconfig  string            // with the rights of its service account
 	simulator   *process.Process
 	sidecar     *sidecar // nil: the driver is part of the machine-controller
-	controllers []*process.Process
+	controllers []*controller
 	// Kube and Machines are clients with all rights.
 	Kube     kubernetes.Interface
 	Machines machineclient.MachineV1alpha1Interface
@@ -137,8 +140,8 @@ func (s *Stack) Stop() {
 // StopControllers ends MCM and the machine-controller as a crash would. A driver
 // in a process of its own goes on.
 func (s *Stack) StopControllers() {
-	for _, p := range s.controllers {
-		p.Stop(0)
+	for _, c := range s.controllers {
+		c.process.Stop(0)
 	}
 	s.controllers = nil
 }
@@ -155,10 +158,13 @@ func (s *Stack) Err() error {
 
 // Processes are the running programs of the installation, the simulated vCenter first.
 func (s *Stack) Processes() []*process.Process {
-	if s.simulator == nil {
-		return nil
+	var all []*process.Process
+	if s.simulator != nil {
+		all = append(all, s.simulator)
 	}
-	all := append([]*process.Process{s.simulator}, s.controllers...)
+	for _, c := range s.controllers {
+		all = append(all, c.process)
+	}
 	if s.sidecar != nil && s.sidecar.process != nil {
 		all = append(all, s.sidecar.process)
 	}
@@ -189,6 +195,10 @@ func (s *Stack) DriverProcess() string {
 func (s *Stack) ReadyFile() string { return filepath.Join(s.options.Dir, "vcenter.json") }
 
 func (s *Stack) startVCenter(ctx context.Context) error {
+	if s.options.VCenter != nil {
+		s.vcenter = *s.options.VCenter
+		return nil
+	}
 	args := append([]string{"--listen=127.0.0.1:0", "--ready-file=" + s.ReadyFile()}, s.options.VCHSimArgs...)
 	if s.options.Image {
 		args = append(args, "--registry")
@@ -258,12 +268,12 @@ func (s *Stack) startController(ctx context.Context, name, path string, args []s
 	if err != nil {
 		return err
 	}
-	p, err := s.start(ctx, name, path, append(flags, args...))
-	if err != nil {
+	c := &controller{name: name, path: path, args: append(flags, args...), port: port}
+	if c.process, err = s.start(ctx, c.name, c.path, c.args); err != nil {
 		return err
 	}
-	s.controllers = append(s.controllers, p)
-	return s.ready(ctx, p, process.HTTP(fmt.Sprintf("http://127.0.0.1:%d/healthz", port), nil))
+	s.controllers = append(s.controllers, c)
+	return s.ready(ctx, c.process, process.HTTP(fmt.Sprintf("http://127.0.0.1:%d/healthz", port), nil))
 }
 
 func (s *Stack) start(ctx context.Context, name, path string, args []string) (*process.Process, error) {

@@ -4,6 +4,7 @@
 package vchsim
 
 import (
+	"net/http"
 	"net/url"
 	"time"
 
@@ -93,6 +94,9 @@ type Options struct {
 	Latency time.Duration
 	// Listen is the address to serve on. Default: a free port of 127.0.0.1.
 	Listen string
+	// Wrap, if not nil, is put around the handler of all requests to vCenter, as a broken
+	// proxy in front of it would be.
+	Wrap func(http.Handler) http.Handler
 	// Faults are injected from the first request on.
 	Faults []FaultRule
 	// Guest is how guests behave.

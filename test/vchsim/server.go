@@ -126,7 +126,7 @@ func (s *Sim) listen(ctx context.Context) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse listen address %q: %w", s.options.Listen, err)
 	}
-	if s.certificate, err = newCertificate(host); err != nil {
+	if s.changes.certificate, err = newCertificate(host); err != nil {
 		return nil, err
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", s.options.Listen)
@@ -147,6 +147,7 @@ func (s *Sim) listen(ctx context.Context) (net.Listener, error) {
 		User: url.UserPassword(s.options.Username, s.options.Password),
 	}
 	s.registry.SessionManager().ServiceHostName = shown
+	s.registry.SessionManager().ValidLogin = s.validLogin
 	s.service.ServeMux.HandleFunc(vim25.Path+"/vimServiceVersions.xml", s.service.ServiceVersions)
 	s.service.ServeMux.HandleFunc(folderPrefix, s.serveFolder)
 	s.service.ServeMux.HandleFunc(nfcPrefix, s.serveNFC)
@@ -158,8 +159,12 @@ func (s *Sim) listen(ctx context.Context) (net.Listener, error) {
 }
 
 func (s *Sim) serve(l net.Listener) {
-	config := &tls.Config{Certificates: []tls.Certificate{s.certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
-	s.server = &http.Server{Handler: http.HandlerFunc(s.handle), ReadHeaderTimeout: time.Minute}
+	config := &tls.Config{GetCertificate: s.getCertificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	var handler http.Handler = http.HandlerFunc(s.handle)
+	if s.options.Wrap != nil {
+		handler = s.options.Wrap(handler)
+	}
+	s.server = &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	s.running.Go(func() {
 		// Serve ends when Close closes the listener, which is its only use.
 		_ = s.server.Serve(tls.NewListener(l, config))

@@ -5,7 +5,6 @@ package vchsim
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -28,18 +27,18 @@ import (
 type Sim struct {
 	// VCHName and Datacenter are the names that the world was made with.
 	VCHName, Datacenter string
-	// Username and Password log in.
+	// Username and Password log in; SetPassword does not change this field.
 	Username, Password string
 
-	options     Options
-	dir         string // of datastores and kubelets; removed by Close
-	service     *simulator.Service
-	registry    *simulator.Registry
-	certificate tls.Certificate
-	server      *http.Server
-	running     sync.WaitGroup
-	closing     sync.Once
-	closed      chan struct{}
+	options  Options
+	dir      string // of datastores and kubelets; removed by Close
+	service  *simulator.Service
+	registry *simulator.Registry
+	changes  changes
+	server   *http.Server
+	running  sync.WaitGroup
+	closing  sync.Once
+	closed   chan struct{}
 
 	counters  counters
 	host      esx
@@ -178,11 +177,11 @@ func (s *Sim) URL() string {
 
 // Thumbprint returns the SHA-1 thumbprint of the server's certificate, in
 // vCenter's spelling.
-func (s *Sim) Thumbprint() string { return soap.ThumbprintSHA1(s.certificate.Leaf) }
+func (s *Sim) Thumbprint() string { return soap.ThumbprintSHA1(s.certificate().Leaf) }
 
 // CACert returns the PEM certificate that the server's certificate is signed with.
 func (s *Sim) CACert() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.certificate.Certificate[0]})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.certificate().Certificate[0]})
 }
 
 // ApplianceRef returns the VCH's appliance VM.
@@ -218,7 +217,7 @@ func (s *Sim) Secret() map[string][]byte {
 	data := map[string][]byte{
 		v1alpha1.SecretHost:     []byte(s.service.Listen.Host),
 		v1alpha1.SecretUsername: []byte(s.Username),
-		v1alpha1.SecretPassword: []byte(s.Password),
+		v1alpha1.SecretPassword: []byte(s.password()),
 		v1alpha1.SecretCABundle: s.CACert(),
 		v1alpha1.SecretUserData: []byte("#cloud-config\n# machine <<MACHINE_NAME>>\nbootstrap-token: <<BOOTSTRAP_TOKEN>>\n"),
 	}
