@@ -52,6 +52,10 @@ integration: ## Run MCM's own integration framework, with the driver in-process 
 bench: ## Run the benchmarks.
 	go test -run '^$$' -bench . -benchmem ./pkg/... ./test/rootdisk
 
+.PHONY: chaos
+chaos: ## Break everything for minutes and look at what is left: CHAOS_MACHINES=200 CHAOS_MINUTES=10 CHAOS_SEED=1; docs/chaos.md.
+	@hack/chaos.sh
+
 .PHONY: verify
 verify: ## Check scripts, modules, generated files, vet, lint.
 	@hack/verify.sh

@@ -1,0 +1,216 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/stack"
+)
+
+// RunOptions of a run.
+type RunOptions struct {
+	Plan Plan
+	// Machines is how many there are at the begin and at the end; the plan scales below.
+	Machines int
+	// For is how long the plan is.
+	For time.Duration
+	// Patience is how long the recovery, and the removal of all machines, may take.
+	Patience time.Duration
+	// Record, if not nil, gets a sample every Interval.
+	Record   func(Sample)
+	Interval time.Duration
+}
+
+// Report is what came of a run.
+type Report struct {
+	// Calm, Recovery and Removal are the times from the deployment to all machines being
+	// well, from the end of the faults to that, and from the scaling to zero to nothing
+	// being left.
+	Calm, Recovery, Removal time.Duration
+	// Before and After are samples with all machines there and no fault.
+	Before, After Sample
+	// Sessions are at the end: those of the driver that it uses or has used.
+	Sessions Sessions
+	// Logins is how many there were in all. Revived is how often each program was started again.
+	Logins  int
+	Revived map[string]int
+}
+
+// Sessions are the driver's at one moment.
+type Sessions struct {
+	// Used have been used after the login by a driver that was not killed. There may be one,
+	// and one for each change of the Secret: those of older Secrets are logged out after an hour.
+	Used int
+	// Unused are those whose login's answer was lost, so that nobody knows them.
+	Unused int
+	// Left are those of drivers that were killed. vCenter ends both when they are idle.
+	Left int
+	// Secrets is how often the Secret was changed.
+	Secrets int
+}
+
+// Run follows a plan. Its error says everything that was not as it should be.
+func (w *World) Run(ctx context.Context, o RunOptions) (*Report, error) {
+	r := &Report{}
+	if o.Record != nil {
+		defer w.record(ctx, o.Interval, o.Record)()
+	}
+	before, err := w.begin(ctx, o.Machines, o.Patience, r)
+	if err != nil {
+		return r, err
+	}
+	w.logf("%.1f s until %d machines were there; the faults begin", r.Calm.Seconds(), o.Machines)
+	if err := w.follow(ctx, o.Plan, o.For); err != nil {
+		return r, err
+	}
+	w.logf("the faults are over")
+	if err := w.scale(ctx, o.Machines); err != nil {
+		return r, err
+	}
+	r.Recovery, err = until(ctx, o.Patience, func(ctx context.Context) error { return w.whole(ctx, before, o.Machines) })
+	if err != nil {
+		return r, fmt.Errorf("recover: %w", err)
+	}
+	w.logf("%.1f s until all %d machines were well again", r.Recovery.Seconds(), o.Machines)
+	var errs []error
+	_, err = until(ctx, o.Patience, func(ctx context.Context) error {
+		r.After = w.sample(ctx, time.Now())
+		return r.Before.grown(r.After)
+	})
+	errs = append(errs, err)
+	errs = append(errs, w.end(ctx, before, o.Patience, r))
+	return r, errors.Join(errs...)
+}
+
+// begin makes all machines and takes the first sample.
+func (w *World) begin(ctx context.Context, machines int, patience time.Duration, r *Report) (*stack.Inventory, error) {
+	before, err := w.Inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(w.setUp(ctx), w.deploy(ctx, machines)); err != nil {
+		return nil, err
+	}
+	r.Calm, err = until(ctx, patience, func(ctx context.Context) error { return w.whole(ctx, before, machines) })
+	if err != nil {
+		return nil, fmt.Errorf("make the machines before any fault: %w", err)
+	}
+	r.Before = w.sample(ctx, time.Now())
+	return before, nil
+}
+
+// end removes all machines and looks at what is left.
+func (w *World) end(ctx context.Context, before *stack.Inventory, patience time.Duration, r *Report) (err error) {
+	if err := w.scale(ctx, 0); err != nil {
+		return err
+	}
+	r.Removal, err = until(ctx, patience, func(ctx context.Context) error { return w.clean(ctx, before) })
+	if err != nil {
+		return fmt.Errorf("remove all machines: %w", err)
+	}
+	w.logf("%.1f s until nothing was left", r.Removal.Seconds())
+	w.mu.Lock()
+	r.Logins, r.Revived = w.Sim.Logins(), maps.Clone(w.revived)
+	w.mu.Unlock()
+	r.Sessions = w.sessions()
+	if s := r.Sessions; s.Used > 1+s.Secrets {
+		return fmt.Errorf("%d sessions after %d changes of the Secret", s.Used, s.Secrets)
+	}
+	return nil
+}
+
+// sessions are the driver's now.
+func (w *World) sessions() Sessions {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	found := Sessions{Secrets: w.rotated}
+	for _, s := range w.Sim.SessionList() {
+		switch {
+		case !isDriver(s.UserAgent):
+		case w.left[s.Key]:
+			found.Left++
+		case s.CallCount > 1:
+			found.Used++
+		default:
+			found.Unused++
+		}
+	}
+	return found
+}
+
+// follow does what the plan says and returns when all is undone.
+func (w *World) follow(ctx context.Context, plan Plan, length time.Duration) error {
+	start := time.Now()
+	var (
+		all    sync.WaitGroup
+		mu     sync.Mutex
+		errs   []error
+		failed = func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		}
+	)
+	for _, lane := range lanes() {
+		all.Go(func() {
+			for _, step := range plan.Steps[lane] {
+				if waitUntil(ctx, start.Add(step.At)) != nil {
+					return
+				}
+				if err := w.step(ctx, step, start); err != nil {
+					failed(fmt.Errorf("%s: %w", step.Kind.Name, err))
+				}
+			}
+		})
+	}
+	all.Go(func() {
+		for _, scale := range plan.Scales {
+			if waitUntil(ctx, start.Add(scale.At)) != nil {
+				return
+			}
+			w.logf("%6.1f s scale to %d", time.Since(start).Seconds(), scale.Machines)
+			if err := w.scale(ctx, scale.Machines); err != nil {
+				failed(err)
+			}
+		}
+	})
+	all.Wait()
+	failed(waitUntil(ctx, start.Add(length)))
+	return errors.Join(errs...)
+}
+
+// step breaks a thing and mends it.
+func (w *World) step(ctx context.Context, step Step, start time.Time) error {
+	said, end, err := step.Kind.strike(ctx, w, step.Strength)
+	w.logf("%6.1f s %s for %.1f s %s", time.Since(start).Seconds(), step.Kind.Name, step.For.Seconds(), said)
+	errs := []error{err, waitUntil(ctx, start.Add(step.At+step.For))}
+	if end != nil {
+		// The run may be over; what is broken is mended all the same.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), mendTimeout)
+		defer cancel()
+		errs = append(errs, end(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// mendTimeout is how long it may take to undo a fault.
+const mendTimeout = 2 * time.Minute
+
+// waitUntil waits for a moment, or returns why it does not.
+func waitUntil(ctx context.Context, at time.Time) error {
+	timer := time.NewTimer(time.Until(at))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
