@@ -49,7 +49,11 @@ integration: ## Run MCM's own integration framework, with the driver in-process 
 	@hack/test.sh integration
 
 .PHONY: bench
-bench: ## Run the benchmarks.
+bench: ## Measure the driver beside the usual approach, and write docs/performance.md.
+	go run -ldflags '$(LDFLAGS)' ./test/bench
+
+.PHONY: bench-go
+bench-go: ## Run the Go benchmarks.
 	go test -run '^$$' -bench . -benchmem ./pkg/... ./test/rootdisk
 
 .PHONY: chaos

@@ -1,0 +1,63 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package contender
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/vsphere"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
+)
+
+// ours is the driver's backend as the programs put it together.
+type ours struct {
+	pool    *vcenter.Pool
+	backend *vsphere.Backend
+	spec    *v1alpha1.ProviderSpec
+	secret  *corev1.Secret
+}
+
+func openOurs(ctx context.Context, site Site, spec *v1alpha1.ProviderSpec) (Contender, error) {
+	pool := vcenter.NewPool(vcenter.Options{})
+	o := &ours{pool: pool, spec: spec, secret: site.secret(), backend: vsphere.New(vsphere.Options{
+		Pool:    pool,
+		HostKey: func() ([]byte, error) { return site.HostKey, nil },
+	})}
+	if _, err := o.List(ctx); err != nil {
+		_ = pool.Close(ctx) // the first error says more
+		return nil, err
+	}
+	return o, nil
+}
+
+func (o *ours) Create(ctx context.Context, machine string) error {
+	id, err := o.backend.CreateMachine(ctx, machine, o.spec, o.secret)
+	if err == nil {
+		_, _, err = o.backend.InitializeMachine(ctx, machine, id, o.spec, o.secret)
+	}
+	return err
+}
+
+func (o *ours) Status(ctx context.Context, machine string) error {
+	_, _, err := o.backend.GetMachineStatus(ctx, machine, "", o.spec, o.secret)
+	return err
+}
+
+func (o *ours) List(ctx context.Context) (int, error) {
+	machines, err := o.backend.ListMachines(ctx, o.spec, o.secret)
+	return len(machines), err
+}
+
+func (o *ours) Delete(ctx context.Context, machine string) error {
+	_, err := o.backend.DeleteMachine(ctx, machine, "", o.spec, o.secret)
+	return err
+}
+
+// Prepare has nothing to do: the backend finds what it needs.
+func (o *ours) Prepare(context.Context, []string) error { return nil }
+
+func (o *ours) Close(ctx context.Context) error { return o.pool.Close(ctx) }
