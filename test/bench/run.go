@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -27,7 +28,7 @@ func run(ctx context.Context, s settings, log io.Writer) (report.Results, error)
 	begin := time.Now()
 	results := report.Results{
 		Date: begin.Format(time.DateOnly), Go: runtime.Version(), Cores: runtime.NumCPU(), CPU: processor(),
-		Version: version.Version(), Load: load(), LeftOut: s.leftOut(),
+		Version: version.Version() + commit(ctx), Load: load(), LeftOut: s.leftOut(),
 	}
 	key, err := containervm.NewHostKey()
 	if err != nil {
@@ -124,6 +125,15 @@ func processor() string {
 		}
 	}
 	return "unknown"
+}
+
+// commit says which commit is measured, if git is asked from its checkout.
+func commit(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return ""
+	}
+	return " at commit " + strings.TrimSpace(string(out))
 }
 
 // load is the system's load of the last minute: what else ran while this did.
