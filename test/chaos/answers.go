@@ -38,6 +38,14 @@ type Answers struct {
 	how         spoil
 	probability float64
 	spoilt      int
+	arrived     int
+}
+
+// Arrived is how many requests have come so far, spoilt or not.
+func (a *Answers) Arrived() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.arrived
 }
 
 // set spoils answers from now on, with a probability; 0 ends it. It returns how many were
@@ -54,6 +62,7 @@ func (a *Answers) set(how spoil, probability float64) int {
 func (a *Answers) roll() spoil {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.arrived++
 	if a.probability == 0 || rand.Float64() >= a.probability {
 		return ""
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,9 +39,12 @@ type Report struct {
 	Before, After Sample
 	// Sessions are at the end: those of the driver that it uses or has used.
 	Sessions Sessions
-	// Logins is how many there were in all. Revived is how often each program was started again.
-	Logins  int
-	Revived map[string]int
+	// Met are the kinds during whose steps requests came to the vCenter, sorted: those that
+	// had something to break.
+	Met []string
+	// Logins and Requests are how many there were in all. Revived is how often each program was started again.
+	Logins, Requests int
+	Revived          map[string]int
 }
 
 // Sessions are the driver's at one moment.
@@ -67,7 +71,7 @@ func (w *World) Run(ctx context.Context, o RunOptions) (*Report, error) {
 		return r, err
 	}
 	w.logf("%.1f s until %d machines were there; the faults begin", r.Calm.Seconds(), o.Machines)
-	if err := w.follow(ctx, o.Plan, o.For); err != nil {
+	if r.Met, err = w.follow(ctx, o.Plan, o.For); err != nil {
 		return r, err
 	}
 	w.logf("the faults are over")
@@ -117,7 +121,7 @@ func (w *World) end(ctx context.Context, before *stack.Inventory, patience time.
 	}
 	w.logf("%.1f s until nothing was left", r.Removal.Seconds())
 	w.mu.Lock()
-	r.Logins, r.Revived = w.Sim.Logins(), maps.Clone(w.revived)
+	r.Logins, r.Requests, r.Revived = w.Sim.Logins(), w.answers.Arrived(), maps.Clone(w.revived)
 	w.mu.Unlock()
 	r.Sessions = w.sessions()
 	if s := r.Sessions; s.Used > 1+s.Secrets {
@@ -145,13 +149,15 @@ func (w *World) sessions() Sessions {
 	return found
 }
 
-// follow does what the plan says and returns when all is undone.
-func (w *World) follow(ctx context.Context, plan Plan, length time.Duration) error {
+// follow does what the plan says and returns when all is undone, with the kinds that met
+// a request.
+func (w *World) follow(ctx context.Context, plan Plan, length time.Duration) ([]string, error) {
 	start := time.Now()
 	var (
 		all    sync.WaitGroup
 		mu     sync.Mutex
 		errs   []error
+		met    []string
 		failed = func(err error) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -164,8 +170,14 @@ func (w *World) follow(ctx context.Context, plan Plan, length time.Duration) err
 				if waitUntil(ctx, start.Add(step.At)) != nil {
 					return
 				}
+				arrived := w.answers.Arrived()
 				if err := w.step(ctx, step, start); err != nil {
 					failed(fmt.Errorf("%s: %w", step.Kind.Name, err))
+				}
+				if w.answers.Arrived() > arrived {
+					mu.Lock()
+					met = append(met, step.Kind.Name)
+					mu.Unlock()
 				}
 			}
 		})
@@ -183,14 +195,17 @@ func (w *World) follow(ctx context.Context, plan Plan, length time.Duration) err
 	})
 	all.Wait()
 	failed(waitUntil(ctx, start.Add(length)))
-	return errors.Join(errs...)
+	slices.Sort(met)
+	return slices.Compact(met), errors.Join(errs...)
 }
 
 // step breaks a thing and mends it.
 func (w *World) step(ctx context.Context, step Step, start time.Time) error {
+	arrived := w.answers.Arrived()
 	said, end, err := step.Kind.strike(ctx, w, step.Strength)
 	w.logf("%6.1f s %s for %.1f s %s", time.Since(start).Seconds(), step.Kind.Name, step.For.Seconds(), said)
 	errs := []error{err, waitUntil(ctx, start.Add(step.At+step.For))}
+	w.logf("%6.1f s %s ends, %d requests came meanwhile", time.Since(start).Seconds(), step.Kind.Name, w.answers.Arrived()-arrived)
 	if end != nil {
 		// The run may be over; what is broken is mended all the same.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), mendTimeout)
