@@ -94,6 +94,7 @@ var fences = map[string][]string{
 	"github.com/go-git/go-billy":                     {"test"},
 	"github.com/spf13/cobra":                         {"pkg/cli", "cmd"},
 	"github.com/vbauerster/mpb":                      {"pkg/cli"},
+	"github.com/wcharczuk/go-chart":                  {"test"},
 	"github.com/onsi/ginkgo":                         {"pkg/provider", "test"},
 	"github.com/onsi/gomega":                         {"pkg/provider", "test"},
 	"github.com/pkg/errors":                          {},

@@ -234,7 +234,8 @@ func (r *rig) cell(name string, job child.Job, at report.Condition) (report.Cell
 	}
 	cell := summary(name, job.Operation, at, usage, after.lanes[name])
 	cell.SimulatorCPU = (after.state.CPUBefore - before.state.CPUAfter) / time.Duration(cell.Operations)
-	fmt.Fprintf(r.log, "%6d VMs %5s x%-2d %-6s %-5s %4d times, %6.1f calls, p50 %s\n", at.Others, at.Latency, at.Concurrency, job.Operation, name, cell.Operations, cell.CallsTotal, cell.P50.Round(100*time.Microsecond))
+	// Progress that cannot be shown is no reason to stop.
+	_, _ = fmt.Fprintf(r.log, "%6d VMs %5s x%-2d %-6s %-5s %4d times, %6.1f calls, p50 %s\n", at.Others, at.Latency, at.Concurrency, job.Operation, name, cell.Operations, cell.CallsTotal, cell.P50.Round(100*time.Microsecond))
 	if name == contender.UsualName && after.lanes[name].Sessions != 0 {
 		return cell, after.state, fmt.Errorf("%s of %s left %d sessions", job.Operation, name, after.lanes[name].Sessions)
 	}

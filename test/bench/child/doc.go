@@ -36,7 +36,7 @@ const (
 const service = "Child"
 
 // Main serves the role that is named by the arguments of a program, without its own name.
-// is is false if they are none of a child.
+// is false if they are none of a child.
 func Main(ctx context.Context, args []string, in io.ReadCloser, out io.WriteCloser) (is bool, err error) {
 	if len(args) != 2 || args[0] != Argument {
 		return false, nil
@@ -75,13 +75,13 @@ type process struct {
 }
 
 // start starts a child. It is killed when ctx ends.
-func start(ctx context.Context, role string, errors io.Writer) (*process, error) {
+func start(ctx context.Context, role string, log io.Writer) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	command := exec.CommandContext(ctx, self, Argument, role)
-	command.Stderr = errors
+	command.Stderr = log
 	command.WaitDelay = closeTimeout
 	in, err := command.StdinPipe()
 	if err != nil {

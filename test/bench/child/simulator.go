@@ -89,9 +89,9 @@ func (s *Simulator) close() error {
 // SimulatorProcess is a simulator in a process of its own.
 type SimulatorProcess struct{ *process }
 
-// StartSimulator starts one; what it has to say goes to errors.
-func StartSimulator(ctx context.Context, errors io.Writer, others int) (SimulatorProcess, World, error) {
-	p, err := start(ctx, simulatorRole, errors)
+// StartSimulator starts one; what it has to say goes to log.
+func StartSimulator(ctx context.Context, log io.Writer, others int) (SimulatorProcess, World, error) {
+	p, err := start(ctx, simulatorRole, log)
 	if err != nil {
 		return SimulatorProcess{}, World{}, err
 	}

@@ -159,9 +159,9 @@ func (w *Worker) close() error {
 // WorkerProcess is a contender in a process of its own.
 type WorkerProcess struct{ *process }
 
-// StartWorker starts one; what it has to say goes to errors.
-func StartWorker(ctx context.Context, errors io.Writer, o Open) (WorkerProcess, error) {
-	p, err := start(ctx, workerRole, errors)
+// StartWorker starts one; what it has to say goes to log.
+func StartWorker(ctx context.Context, log io.Writer, o Open) (WorkerProcess, error) {
+	p, err := start(ctx, workerRole, log)
 	if err != nil {
 		return WorkerProcess{}, err
 	}
