@@ -82,19 +82,19 @@ func TestFaultsOfNetworkAndVCenterEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Stop)
+	w.address = w.proxy.Listen
 	w.vcenter.Datacenter = w.Sim.Datacenter
 	before, err := w.Inventory(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := w.proxy.Listen
 	for _, kind := range append(append(append(networkKinds(), answerKinds()...), faultKinds()...), guestKinds()...) {
 		_, end, err := kind.strike(t.Context(), w, 0.5)
 		if err != nil {
 			t.Fatalf("%s: %v", kind.Name, err)
 		}
 		if kind.Name == "refused" {
-			if conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address); err == nil {
+			if conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", w.address); err == nil {
 				t.Errorf("%s: a connection is accepted: %v", kind.Name, conn.Close())
 			}
 		}
@@ -109,8 +109,8 @@ func TestFaultsOfNetworkAndVCenterEnd(t *testing.T) {
 			t.Errorf("after %s: %v", kind.Name, err)
 		}
 	}
-	if w.proxy.Listen != address {
-		t.Errorf("the proxy has moved from %s to %s", address, w.proxy.Listen)
+	if w.proxy.Listen != w.address {
+		t.Errorf("the proxy has moved from %s to %s", w.address, w.proxy.Listen)
 	}
 }
 

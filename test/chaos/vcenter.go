@@ -5,7 +5,6 @@ package chaos
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -114,7 +113,8 @@ func accessKinds() []Kind {
 			},
 		},
 		{
-			Name: "password-rotated", Does: "the password is changed in vCenter and at once in the Secret; then all sessions are ended", Undone: "not at all: the new password stays",
+			Name: "password-rotated", Does: "the password is changed in vCenter and at once in the Secret; 6 s later or more all sessions are ended", Undone: "not at all: the new password stays",
+			Least: 6 * time.Second, // calls that began with the old Secret have ended by then
 			strike: func(ctx context.Context, w *World, _ float64) (string, undo, error) {
 				w.rotatePassword()
 				if err := w.updateSecret(ctx); err != nil {
@@ -132,25 +132,43 @@ func accessKinds() []Kind {
 			},
 		},
 		{
-			Name: "certificate-changed", Does: "the Secret gets the new certificate beside the old one, then vCenter has it, and all connections are cut", Undone: "the Secret has the new one only",
-			strike: func(ctx context.Context, w *World, _ float64) (string, undo, error) {
-				old := w.Sim.CACert()
-				if err := w.Sim.RenewCertificate(); err != nil {
-					return "", nil, err
-				}
-				// Open connections live on until they are cut, so the Secret still comes first.
-				both := append(old, w.Sim.CACert()...)
-				if err := w.patchSecret(ctx, map[string]string{v1alpha1.SecretCABundle: string(both)}); err != nil {
-					return "", w.updateSecret, err
-				}
-				return "", w.updateSecret, w.cutConnections()
-			},
+			Name: "certificate-changed", Does: "the Secret gets the new certificate beside the old one, 4 s later vCenter has it, and all connections are cut", Undone: "the Secret has the new one only",
+			Least:  8 * time.Second,
+			strike: changeCertificate,
 		},
 		{
 			Name: "certificate-changed-late", Does: "vCenter has another certificate, and all connections are cut", Undone: "the Secret gets the new certificate",
 			strike: func(_ context.Context, w *World, _ float64) (string, undo, error) {
-				return "", w.updateSecret, errors.Join(w.Sim.RenewCertificate(), w.cutConnections())
+				return "", w.updateSecret, changeAtOnce(w)
 			},
 		},
 	}
+}
+
+// changeAtOnce changes the certificate when nobody knows of it.
+func changeAtOnce(w *World) error {
+	renewed, err := w.Sim.NewCertificate()
+	if err != nil {
+		return err
+	}
+	w.Sim.SetCertificate(renewed)
+	return w.cutConnections()
+}
+
+// changeCertificate does it as an administrator should.
+func changeCertificate(ctx context.Context, w *World, _ float64) (string, undo, error) {
+	renewed, err := w.Sim.NewCertificate()
+	if err != nil {
+		return "", nil, err
+	}
+	both := append(w.Sim.CACert(), renewed.PEM()...)
+	if err := w.patchSecret(ctx, map[string]string{v1alpha1.SecretCABundle: string(both)}); err != nil {
+		return "", nil, err
+	}
+	// Calls that began with the old Secret trust nothing but the old certificate.
+	if err := waitUntil(ctx, time.Now().Add(4*time.Second)); err != nil {
+		return "", nil, err
+	}
+	w.Sim.SetCertificate(renewed)
+	return "", w.updateSecret, w.cutConnections()
 }

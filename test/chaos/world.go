@@ -31,6 +31,7 @@ type World struct {
 
 	vcenter  stack.VCenter // the way around the proxy
 	proxy    *toxiproxy.Proxy
+	address  string // of the proxy
 	answers  *Answers
 	log      func(format string, args ...any)
 	secret   string
@@ -76,6 +77,7 @@ func Start(ctx context.Context, options Options) (_ *World, err error) {
 	if w.proxy, err = newProxy(at.Host); err != nil {
 		return nil, err
 	}
+	w.address = w.proxy.Listen
 	w.vcenter = stack.VCenter{
 		URL: w.Sim.URL(), Username: w.Sim.Username, Password: w.Sim.Password, Thumbprint: w.Sim.Thumbprint(),
 		VCH: w.Sim.VCHName, Datacenter: w.Sim.Datacenter, Secret: map[string]string{},
@@ -121,7 +123,7 @@ func (w *World) access() map[string]string {
 			data[key] = string(value)
 		}
 	}
-	data[v1alpha1.SecretHost] = w.proxy.Listen
+	data[v1alpha1.SecretHost] = w.address
 	return data
 }
 

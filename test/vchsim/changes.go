@@ -5,6 +5,8 @@ package vchsim
 
 import (
 	"crypto/tls"
+	"encoding/pem"
+	"fmt"
 	"net"
 	"sync"
 
@@ -38,21 +40,30 @@ func (s *Sim) validLogin(login *types.Login) bool {
 	return login.UserName == s.Username && login.Password == s.password()
 }
 
-// RenewCertificate gives vCenter another certificate, which signs itself. New
-// connections, CACert, Thumbprint and Secret have it; open connections live on.
-func (s *Sim) RenewCertificate() error {
+// Certificate is one that vCenter can have. It signs itself.
+type Certificate struct{ of tls.Certificate }
+
+// PEM is what a client must trust.
+func (c Certificate) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.of.Certificate[0]})
+}
+
+// NewCertificate makes one for the address of vCenter, which does not have it yet.
+func (s *Sim) NewCertificate() (Certificate, error) {
 	host, _, err := net.SplitHostPort(s.options.Listen)
 	if err != nil {
-		return err
+		return Certificate{}, fmt.Errorf("parse listen address %q: %w", s.options.Listen, err)
 	}
 	certificate, err := newCertificate(host)
-	if err != nil {
-		return err
-	}
+	return Certificate{certificate}, err
+}
+
+// SetCertificate gives vCenter another certificate. New connections, CACert, Thumbprint
+// and Secret have it; open connections live on.
+func (s *Sim) SetCertificate(certificate Certificate) {
 	s.changes.mu.Lock()
 	defer s.changes.mu.Unlock()
-	s.changes.certificate = certificate
-	return nil
+	s.changes.certificate = certificate.of
 }
 
 func (s *Sim) certificate() tls.Certificate {

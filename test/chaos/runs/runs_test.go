@@ -98,11 +98,14 @@ func logger(t *testing.T) func(string, ...any) {
 }
 
 // short are the kinds of the short run: those after which MCM tries again in seconds. After
-// the others it waits 3 or 10 minutes, see docs/chaos.md.
+// the others it may wait 3 or 10 minutes, because of the code of the driver's error, see
+// docs/chaos.md. Among them is certificate-changed, even when all is done in the right
+// order: a call that began with the old Secret and meets the new certificate ends with
+// FailedPrecondition. So did five deletions with seed 2 on a busy computer.
 func short() []string {
 	return []string{
 		"latency", "jitter", "slow-bandwidth", "slicer", "resets", "half-open", "refused", "vcenter-restarted",
-		"http-503-storm", "task-in-progress", "host-lost", "answers-lost", "sessions-killed", "password-rotated", "certificate-changed",
+		"http-503-storm", "task-in-progress", "host-lost", "answers-lost", "sessions-killed", "password-rotated",
 		"kill-driver", "kill-machine-controller", "kill-mcm", "freeze-driver",
 	}
 }
