@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -56,7 +57,7 @@ func program(ctx context.Context, args []string, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	results, err := run(ctx, s, log)
+	results, err := run(ctx, s, &shared{to: log})
 	if err != nil {
 		return err
 	}
@@ -65,6 +66,18 @@ func program(ctx context.Context, args []string, log io.Writer) error {
 		results.Command = "make bench"
 	}
 	return publish(results, s)
+}
+
+// shared is a writer that all children and this program write to.
+type shared struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (w *shared) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.to.Write(b)
 }
 
 // settings are what is measured, and where the results go.

@@ -73,15 +73,19 @@ func measure(ctx context.Context, s settings, log io.Writer, size int, key []byt
 }
 
 // conditions are what is measured with a size: all latencies with one of the sizes,
-// and with the others the highest, unless everything is wanted.
+// and with the others the highest, and few operations at once with more VMs than
+// that, unless everything is wanted.
 func (s settings) conditions(size int) []report.Condition {
-	latencies := s.latencies
+	latencies, several := s.latencies, s.concurrency
 	if !s.full && size != s.pivot() {
 		latencies = []time.Duration{slices.Max(latencies)}
 	}
+	if !s.full && size > s.pivot() {
+		several = []int{slices.Min(several)}
+	}
 	var all []report.Condition
 	for _, latency := range latencies {
-		for _, concurrency := range s.concurrency {
+		for _, concurrency := range several {
 			all = append(all, report.Condition{Others: size, Machines: min(size, s.machines), Latency: latency, Concurrency: concurrency})
 		}
 	}
@@ -106,6 +110,9 @@ func (s settings) leftOut() []string {
 	}
 	if len(s.sizes) > 1 && len(s.latencies) > 1 {
 		out = append(out, fmt.Sprintf("latencies below %s with other than %d other VMs (-full measures them): what latency does is the same at each size", slices.Max(s.latencies), s.pivot()))
+	}
+	if most := slices.Max(s.sizes); len(s.concurrency) > 1 && most > s.pivot() {
+		out = append(out, fmt.Sprintf("a concurrency above %d with %d other VMs (-full measures it): to walk by so many names keeps the simulator busy for seconds, and it would be the simulator that is measured", slices.Min(s.concurrency), most))
 	}
 	if len(s.concurrency) > 1 {
 		out = append(out, fmt.Sprintf("lists at a concurrency above %d (-full measures them): machine-controller-manager lists one class after the other", slices.Min(s.concurrency)))
