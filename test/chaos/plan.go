@@ -32,9 +32,11 @@ type Plan struct {
 }
 
 // Times between the steps of a lane, and between changes of the number of machines.
+// A program that was killed needs some seconds until it does anything again.
 const (
-	leastGap, mostGap     = 500 * time.Millisecond, 2 * time.Second
-	leastScale, mostScale = 4 * time.Second, 8 * time.Second
+	leastGap, mostGap         = 500 * time.Millisecond, 2 * time.Second
+	leastProgram, mostProgram = 4 * time.Second, 9 * time.Second
+	leastScale, mostScale     = 3 * time.Second, 6 * time.Second
 )
 
 // NewPlan draws a plan. The same arguments give the same plan. Every kind of a lane comes
@@ -67,7 +69,7 @@ func drawSteps(rng *rand.Rand, kinds []Kind, length time.Duration) []Step {
 		fitted := false
 		for _, i := range rng.Perm(len(kinds)) {
 			step := Step{
-				Kind: kinds[i], At: at + between(rng, leastGap, mostGap),
+				Kind: kinds[i], At: at + gap(rng, kinds[i].Lane),
 				For: between(rng, kinds[i].Least, 2*kinds[i].Least), Strength: rng.Float64(),
 			}
 			if step.At+step.For > length {
@@ -80,6 +82,14 @@ func drawSteps(rng *rand.Rand, kinds []Kind, length time.Duration) []Step {
 		}
 	}
 	return steps
+}
+
+// gap draws the time between two steps of a lane.
+func gap(rng *rand.Rand, lane Lane) time.Duration {
+	if lane == Programs {
+		return between(rng, leastProgram, mostProgram)
+	}
+	return between(rng, leastGap, mostGap)
 }
 
 // between draws a time in whole milliseconds.

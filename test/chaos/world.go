@@ -90,6 +90,8 @@ func Start(ctx context.Context, options Options) (_ *World, err error) {
 	w.Stack, err = stack.Start(ctx, stack.Options{
 		Programs: options.Programs, Cluster: options.Cluster, Dir: options.Dir, Namespace: options.Namespace,
 		Join: options.Join, Sidecar: true, VCenter: &behind,
+		// Machines that are being removed count, and MCM would make no new ones for most of the time.
+		MCMArgs: []string{"--safety-up=1000"},
 	})
 	if err != nil {
 		return nil, err

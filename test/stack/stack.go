@@ -51,6 +51,8 @@ type Options struct {
 	Image bool
 	// VCHSimArgs are further flags of the simulated vCenter.
 	VCHSimArgs []string
+	// MCMArgs are further flags of MCM.
+	MCMArgs []string
 	// VCenter is a vCenter that serves already, as when the test itself simulates it. The
 	// installation then starts none, and leaves it alone.
 	VCenter *VCenter
@@ -248,7 +250,7 @@ func (s *Stack) StartControllers(ctx context.Context) error {
 			"--address=127.0.0.1", fmt.Sprintf("--port=%d", port), "--kube-api-qps=200", "--kube-api-burst=400", "--v=3",
 		}
 	}
-	mcm := append(common(ports[0]), "--machine-safety-overshooting-period=300ms")
+	mcm := append(append(common(ports[0]), "--machine-safety-overshooting-period=300ms"), s.options.MCMArgs...)
 	if err := s.startController(ctx, MCM, s.options.Programs.Tool(MCM), mcm, ports[0]); err != nil {
 		return err
 	}

@@ -120,15 +120,16 @@ func TestNothingIsLostInAShortChaos(t *testing.T) {
 	if is := os.Getenv(mode); is != "" && is != "short" {
 		t.Skip(mode + " is " + is)
 	}
-	const count, length = 10, 40 * time.Second
+	const count, length = 10, 55 * time.Second
 	of, err := chaos.Named(short()...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	plan := chaos.NewPlan(number(t, seed, shortSeed), of, count, length)
 	r := run(t, world(t, false), chaos.RunOptions{Plan: plan, Machines: count, For: length, Patience: patience})
-	if len(r.Met) < 8 {
-		t.Errorf("only %d kinds had something to break: %v", len(r.Met), r.Met)
+	// Of connections that are refused, of dead programs and the like no request comes.
+	if planned := plan.Names(); len(planned) < 8 || len(r.Met) < 5 {
+		t.Errorf("%d kinds struck, %v; while %d of them did, requests came: %v", len(planned), planned, len(r.Met), r.Met)
 	}
 }
 
