@@ -10,6 +10,7 @@
 #   CHAOS_SEED      what to draw the faults from (default: the time, which is printed)
 #   CHAOS_MACHINES  number of machines (default: 200; in a drill 4)
 #   CHAOS_MINUTES   how long there are faults (default: 10)
+#   CHAOS_SECONDS   in a drill, how long each fault lasts (default: 20)
 #   CHAOS_KINDS     names of the kinds, with spaces between them (default: all)
 #   CHAOS_NODES     not empty: machines join as hollow nodes, a process each
 #   CHAOS_OUT       directory for the samples, as CSV and SVG, and for the programs' logs

@@ -25,6 +25,7 @@ const (
 	seed     = "CHAOS_SEED"
 	machines = "CHAOS_MACHINES"
 	minutes  = "CHAOS_MINUTES"
+	seconds  = "CHAOS_SECONDS"
 	kinds    = "CHAOS_KINDS"
 	nodes    = "CHAOS_NODES"
 	out      = "CHAOS_OUT"
@@ -181,7 +182,7 @@ func TestDrill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := chaos.DrillOptions{Kinds: of, Machines: int(number(t, machines, 4)), For: 8 * time.Second, Patience: 75 * time.Second}
+	o := chaos.DrillOptions{Kinds: of, Machines: int(number(t, machines, 4)), For: time.Duration(number(t, seconds, 20)) * time.Second, Patience: 75 * time.Second}
 	err = world(t, false).Drill(t.Context(), o, func(outcome chaos.Outcome) {
 		took := fmt.Sprintf("%.0f s", outcome.Recovery.Seconds())
 		if outcome.Waited != nil {
