@@ -28,6 +28,9 @@ type host struct {
 	mu         sync.Mutex
 	limit      *adaptive
 	breaker    *breaker
+	budget     *budget
+	retries    uint64
+	denied     uint64
 	polls      int
 	datastores map[types.ManagedObjectReference]*datastoreQueue
 }
@@ -36,7 +39,7 @@ func newHost(name string, o Options) *host {
 	return &host{
 		name: name, clock: o.Clock, slots: newQueue(o.MaxConcurrent), heavy: o.MaxHeavy,
 		limit: newAdaptive(o.MinConcurrent, o.MaxConcurrent), breaker: newBreaker(o.BreakerFailures, o.BreakerMaxWait, o.Clock.Now()),
-		datastores: map[types.ManagedObjectReference]*datastoreQueue{},
+		budget: newBudget(o.RetryBudget), datastores: map[types.ManagedObjectReference]*datastoreQueue{},
 	}
 }
 
