@@ -25,8 +25,8 @@
 //
 // # Calls
 //
-// A call passes these layers, from the outside in: renewal of the session;
-// repetition; the circuit breaker and the limit of calls under way (see Load); Options.CallTimeout
+// A call passes these layers, from the outside in: renewal of the session; the
+// circuit breaker and the limit of calls under way (see Load); Options.CallTimeout
 // (for a long poll: on top of the wait it asked for); Options.Middleware;
 // Options.Observer; the transport. So Middleware sees every attempt, logins
 // included, and Observer only what was really sent. Requests that are not SOAP, of
@@ -51,13 +51,6 @@
 // breaker, and each failure doubles the time, up to Options.BreakerMaxWait. Whatever
 // vCenter itself says is an answer, refused credentials too. A long poll is never
 // that one call, but goes along with it, and a logout always goes through.
-//
-// Calls that change nothing are repeated when there was no answer, or one that passes
-// (503, HostCommunication): up to Options.MaxAttempts times, after a pause of which
-// half is random, or as long as vCenter asks for; never beyond the caller's
-// deadline, nor Options.CallTimeout after the call was made; and no more of them
-// than Options.RetryBudget allows. The table in retry.go has the methods.
-// All other calls may have taken effect: their callers look.
 //
 // Client.Heavy limits what is under way on one datastore. Pool.Stats tells the
 // state of all that. vCenters share nothing: a dead one does not hold up another.

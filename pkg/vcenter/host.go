@@ -28,9 +28,6 @@ type host struct {
 	mu         sync.Mutex
 	limit      *adaptive
 	breaker    *breaker
-	budget     *budget
-	retries    uint64
-	denied     uint64
 	polls      int
 	datastores map[types.ManagedObjectReference]*datastoreQueue
 }
@@ -39,7 +36,7 @@ func newHost(name string, o Options) *host {
 	return &host{
 		name: name, clock: o.Clock, slots: newQueue(o.MaxConcurrent), heavy: o.MaxHeavy,
 		limit: newAdaptive(o.MinConcurrent, o.MaxConcurrent), breaker: newBreaker(o.BreakerFailures, o.BreakerMaxWait, o.Clock.Now()),
-		budget: newBudget(o.RetryBudget), datastores: map[types.ManagedObjectReference]*datastoreQueue{},
+		datastores: map[types.ManagedObjectReference]*datastoreQueue{},
 	}
 }
 

@@ -25,8 +25,6 @@ const (
 	defaultMaxHeavy      = 16
 	defaultFailures      = 5
 	defaultMaxWait       = 30 * time.Second
-	defaultMaxAttempts   = 1
-	defaultRetryBudget   = 0.2
 	defaultKeepAlive     = 10 * time.Minute
 	defaultCallTimeout   = time.Minute
 	// idleFactor times KeepAlive is how long a session that nobody uses stays logged in.
@@ -53,19 +51,13 @@ type Options struct {
 	// BreakerMaxWait is the longest time after which one call is let through again to
 	// see whether vCenter answers; the first is 2 seconds, and it doubles. Default: 30 seconds.
 	BreakerMaxWait time.Duration
-	// MaxAttempts is how often a call is sent at most when vCenter cannot be reached
-	// for a moment; only calls that change nothing are sent again. Default: 1, never again.
-	MaxAttempts int
-	// RetryBudget is how many of the calls to a vCenter may be repetitions, as a
-	// share of all: 0.2, the default, is a fifth. Ten may be saved up.
-	RetryBudget float64
 	// KeepAlive is the interval at which a quiet session is touched. It must be
 	// well below vCenter's session time-out of 30 minutes. Default: 10 minutes.
 	KeepAlive time.Duration
 	// CallTimeout bounds each call, and a login as a whole. Default: 60 seconds.
 	CallTimeout time.Duration
-	// Observer, if set, is told of each request that was sent, after its end; Attempt
-	// says whether it is a repetition. It is called from many goroutines and must not block.
+	// Observer, if set, is told of each request that was sent, after its end. It
+	// is called from many goroutines and must not block.
 	Observer func(ctx context.Context, method string, took time.Duration, err error)
 	// Middleware, if set, wraps the transport of each session: a test may count,
 	// delay or refuse requests there.
@@ -92,12 +84,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.BreakerMaxWait <= 0 {
 		o.BreakerMaxWait = defaultMaxWait
-	}
-	if o.MaxAttempts <= 0 {
-		o.MaxAttempts = defaultMaxAttempts
-	}
-	if o.RetryBudget <= 0 {
-		o.RetryBudget = defaultRetryBudget
 	}
 	if o.KeepAlive <= 0 {
 		o.KeepAlive = defaultKeepAlive

@@ -87,7 +87,7 @@ func newSession(p *Pool, to *target, key [sha256.Size]byte, h *host) (*session, 
 		rt = p.opts.Middleware(rt)
 	}
 	rt = bound(rt, to.host(), p.opts.CallTimeout)
-	s.inner = h.repeat(h.guard(rt), p.opts.MaxAttempts, p.opts.CallTimeout)
+	s.inner = h.guard(rt)
 	return s, nil
 }
 

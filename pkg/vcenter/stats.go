@@ -23,9 +23,6 @@ type HostStats struct {
 	InFlight, Waiting, LongPolls int
 	// Overloads counts how often the limit was lowered, or would have been if it could.
 	Overloads uint64
-	// Retries counts the calls that were sent again, RetriesDenied those that were
-	// not since the budget was used up.
-	Retries, RetriesDenied uint64
 	// Breaker is the circuit breaker's state. Since is when it closed last or, if it
 	// is not closed, since when vCenter does not answer. Until is when it is tried
 	// again, if it is open. Failures counts the failures since the last answer, Cause
@@ -85,7 +82,6 @@ func (h *host) stats(sessions int) HostStats {
 		Host: h.name, Sessions: sessions,
 		Limit: h.limit.limit, MinLimit: h.limit.floor, MaxLimit: h.limit.ceiling,
 		InFlight: inUse, Waiting: waiting, LongPolls: h.polls, Overloads: h.limit.overloads,
-		Retries: h.retries, RetriesDenied: h.denied,
 		Breaker: b.state, Since: b.since, Failures: b.failures, Cause: b.cause,
 	}
 	if b.state == BreakerOpen {

@@ -38,8 +38,6 @@ const (
 	flagMaxHeavy        = "datastore-max-concurrent-operations"
 	flagBreakerFailures = "vcenter-breaker-failures"
 	flagBreakerMaxWait  = "vcenter-breaker-max-wait"
-	flagMaxAttempts     = "vcenter-max-attempts"
-	flagRetryBudget     = "vcenter-retry-budget"
 	flagRequestTimeout  = "vcenter-request-timeout"
 	flagCallTimeout     = "driver-call-timeout"
 	flagImageDir        = "image-temp-dir"
@@ -56,8 +54,6 @@ type Flags struct {
 	maxHeavy        int
 	breakerFailures int
 	breakerMaxWait  time.Duration
-	maxAttempts     int
-	retryBudget     float64
 	requestTimeout  time.Duration
 	imageDir        string
 	imagePulls      int
@@ -70,8 +66,6 @@ func (f *Flags) AddTo(fs *pflag.FlagSet) {
 	fs.IntVar(&f.maxHeavy, flagMaxHeavy, 16, "Number of copies, removals, moves and uploads of files that may be under way at the same time on one datastore.")
 	fs.IntVar(&f.breakerFailures, flagBreakerFailures, 5, "Number of requests in a row without an answer after which requests to that vCenter fail at once.")
 	fs.DurationVar(&f.breakerMaxWait, flagBreakerMaxWait, 30*time.Second, "Longest time after which a vCenter that does not answer is tried again; at first it is 2 seconds.")
-	fs.IntVar(&f.maxAttempts, flagMaxAttempts, 1, "Number of times that a request which changes nothing is sent at most, when vCenter cannot be reached for a moment. 1: never again.")
-	fs.Float64Var(&f.retryBudget, flagRetryBudget, 0.2, "Share of the requests to a vCenter that may be such repetitions.")
 	fs.DurationVar(&f.requestTimeout, flagRequestTimeout, time.Minute, "Timeout of a single request to vCenter.")
 	fs.DurationVar(&f.CallTimeout, flagCallTimeout, provider.DefaultCallTimeout,
 		"Timeout of a call of the driver, besides the time that the ProviderSpec grants a machine to start and to stop.")
@@ -93,10 +87,6 @@ func (f *Flags) Validate() error {
 		return fmt.Errorf("--%s must be at least 1, got %d", flagBreakerFailures, f.breakerFailures)
 	case f.breakerMaxWait <= 0:
 		return fmt.Errorf("--%s must be greater than 0, got %s", flagBreakerMaxWait, f.breakerMaxWait)
-	case f.maxAttempts < 1:
-		return fmt.Errorf("--%s must be at least 1, got %d", flagMaxAttempts, f.maxAttempts)
-	case f.retryBudget <= 0 || f.retryBudget > 1:
-		return fmt.Errorf("--%s must be greater than 0 and at most 1, got %g", flagRetryBudget, f.retryBudget)
 	case f.requestTimeout <= 0:
 		return fmt.Errorf("--%s must be greater than 0, got %s", flagRequestTimeout, f.requestTimeout)
 	case f.CallTimeout <= 0:
@@ -112,8 +102,7 @@ func (f *Flags) Validate() error {
 func OfVCenter(fs *pflag.FlagSet) []string {
 	var given []string
 	for _, name := range []string{
-		flagMaxConcurrent, flagMinConcurrent, flagMaxHeavy, flagBreakerFailures, flagBreakerMaxWait,
-		flagMaxAttempts, flagRetryBudget, flagRequestTimeout, flagImageDir, flagImagePulls,
+		flagMaxConcurrent, flagMinConcurrent, flagMaxHeavy, flagBreakerFailures, flagBreakerMaxWait, flagRequestTimeout, flagImageDir, flagImagePulls,
 	} {
 		if fs.Changed(name) {
 			given = append(given, "--"+name)
@@ -128,7 +117,6 @@ func (f *Flags) Driver() (d provider.Driver, end func(context.Context) error) {
 	pool := vcenter.NewPool(vcenter.Options{
 		MaxConcurrent: f.maxConcurrent, MinConcurrent: f.minConcurrent, MaxHeavy: f.maxHeavy,
 		BreakerFailures: f.breakerFailures, BreakerMaxWait: f.breakerMaxWait,
-		MaxAttempts: f.maxAttempts, RetryBudget: f.retryBudget,
 		CallTimeout: f.requestTimeout, Observer: provider.ObserveRequest,
 	})
 	images := pull.New(pull.Options{Dir: f.imageDir, Parallel: f.imagePulls, Observe: func(o pull.Outcome) { provider.ObserveImagePull(o.Duration, o.Err) }})
