@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"maps"
 	"sync"
 	"time"
 
@@ -21,10 +20,6 @@ import (
 
 const (
 	defaultMaxConcurrent = 32
-	defaultMinConcurrent = 2
-	defaultMaxHeavy      = 16
-	defaultFailures      = 5
-	defaultMaxWait       = 30 * time.Second
 	defaultKeepAlive     = 10 * time.Minute
 	defaultCallTimeout   = time.Minute
 	// idleFactor times KeepAlive is how long a session that nobody uses stays logged in.
@@ -38,19 +33,8 @@ const (
 type Options struct {
 	// UserAgent names the program in vCenter's session list. Default: name and version of this provider.
 	UserAgent string
-	// MaxConcurrent is how many calls per vCenter may be under way at once, long polls not counted. Default: 32.
+	// MaxConcurrent is how many calls per session may be under way at once, long polls not counted. Default: 32.
 	MaxConcurrent int
-	// MinConcurrent is the least to which that limit is lowered when vCenter is
-	// overloaded. More than MaxConcurrent means MaxConcurrent. Default: 2.
-	MinConcurrent int
-	// MaxHeavy is how many heavy operations may be under way at once per datastore; see Client.Heavy. Default: 16.
-	MaxHeavy int
-	// BreakerFailures is how many calls in a row must fail without an answer until
-	// calls to that vCenter fail at once. Default: 5.
-	BreakerFailures int
-	// BreakerMaxWait is the longest time after which one call is let through again to
-	// see whether vCenter answers; the first is 2 seconds, and it doubles. Default: 30 seconds.
-	BreakerMaxWait time.Duration
 	// KeepAlive is the interval at which a quiet session is touched. It must be
 	// well below vCenter's session time-out of 30 minutes. Default: 10 minutes.
 	KeepAlive time.Duration
@@ -62,7 +46,7 @@ type Options struct {
 	// Middleware, if set, wraps the transport of each session: a test may count,
 	// delay or refuse requests there.
 	Middleware func(soap.RoundTripper) soap.RoundTripper
-	// Clock is that of keep-alive, refused credentials, limits and circuit breaker. Default: the real one.
+	// Clock is the clock of keep-alive and of refused credentials. Default: the real one.
 	Clock clock.WithTicker
 }
 
@@ -72,18 +56,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxConcurrent <= 0 {
 		o.MaxConcurrent = defaultMaxConcurrent
-	}
-	if o.MinConcurrent <= 0 {
-		o.MinConcurrent = defaultMinConcurrent
-	}
-	if o.MaxHeavy <= 0 {
-		o.MaxHeavy = defaultMaxHeavy
-	}
-	if o.BreakerFailures <= 0 {
-		o.BreakerFailures = defaultFailures
-	}
-	if o.BreakerMaxWait <= 0 {
-		o.BreakerMaxWait = defaultMaxWait
 	}
 	if o.KeepAlive <= 0 {
 		o.KeepAlive = defaultKeepAlive
@@ -104,13 +76,11 @@ type Pool struct {
 	mu       sync.Mutex
 	closed   bool
 	sessions map[[sha256.Size]byte]*session
-	// hosts are those that have a session, by URL.
-	hosts map[string]*host
 }
 
 // NewPool returns a Pool without sessions. Nothing is sent before the first Client.
 func NewPool(opts Options) *Pool {
-	return &Pool{opts: opts.withDefaults(), sessions: map[[sha256.Size]byte]*session{}, hosts: map[string]*host{}}
+	return &Pool{opts: opts.withDefaults(), sessions: map[[sha256.Size]byte]*session{}}
 }
 
 // Client returns the client of cfg's session, logged in. It sends nothing if the
@@ -153,17 +123,11 @@ func (p *Pool) session(to *target) (*session, error) {
 			delete(p.sessions, k)
 		}
 	}
-	at := to.url.String()
-	h, ok := p.hosts[at]
-	if !ok {
-		h = newHost(to.host(), p.opts)
-	}
-	s, err := newSession(p, to, key, h)
+	s, err := newSession(p, to, key)
 	if err != nil {
 		return nil, err
 	}
-	p.sessions[key], p.hosts[at] = s, h
-	p.prune()
+	p.sessions[key] = s
 	return s, nil
 }
 
@@ -172,17 +136,7 @@ func (p *Pool) forget(s *session) {
 	defer p.mu.Unlock()
 	if p.sessions[s.key] == s {
 		delete(p.sessions, s.key)
-		p.prune()
 	}
-}
-
-// prune forgets the vCenters that have no session any more.
-func (p *Pool) prune() {
-	used := map[*host]bool{}
-	for _, s := range p.sessions {
-		used[s.host] = true
-	}
-	maps.DeleteFunc(p.hosts, func(_ string, h *host) bool { return !used[h] })
 }
 
 // Close logs out all sessions, after which Client answers Unavailable. Logins
@@ -191,7 +145,7 @@ func (p *Pool) prune() {
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
 	sessions := p.sessions
-	p.closed, p.sessions, p.hosts = true, map[[sha256.Size]byte]*session{}, map[string]*host{}
+	p.closed, p.sessions = true, map[[sha256.Size]byte]*session{}
 	p.mu.Unlock()
 
 	results := make(chan error, len(sessions))
