@@ -120,7 +120,8 @@ func (w *World) SPI() spi.PluginSPI {
 // image pulls of its own, which end with the test.
 func (w *World) Backend(o vcenter.Options) *vsphere.Backend {
 	pool := w.pool(o)
-	images := pull.New(pull.Options{Dir: w.TempDir()})
+	// A slow machine is no reason to answer that an image is not ready yet.
+	images := pull.New(pull.Options{Dir: w.TempDir(), Wait: 2 * time.Minute})
 	w.Cleanup(func() { // before the pool is closed
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
