@@ -166,15 +166,14 @@ func (f *migrateApplyFlags) choose(ctx context.Context, opts Options, sites []*s
 		return nil, err
 	}
 	found, err := f.subjects(ctx, opts, sites, names)
-	plans, notesErr := plansOf(ctx, found)
 	var out []*applied
-	for _, p := range plans {
+	for _, p := range plansOf(found) {
 		if f.all && (p.vm == nil || p.site.operator.Proven(p.vm, f.scope()) != nil) {
 			continue
 		}
 		out = append(out, f.begin(p))
 	}
-	return out, errors.Join(err, notesErr)
+	return out, err
 }
 
 // begin says what is to be done to a VM.

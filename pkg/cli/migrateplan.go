@@ -9,14 +9,10 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-	"github.com/vmware/govmomi/property"
-	"github.com/vmware/govmomi/vim25/mo"
-	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 )
 
 // execVersion is the data version from which on VIC takes a guest for one that it can
@@ -58,8 +54,8 @@ migrated object, with all its values: it is your own file.`,
 			}
 			return flags.sites(cmd.Context(), opts, func(ctx context.Context, sites []*site, unread error) error {
 				found, err := flags.subjects(ctx, opts, sites, names)
-				plans, notesErr := plansOf(ctx, found)
-				if err = errors.Join(unread, err, notesErr); len(plans) == 0 && flags.output != outputJSON {
+				plans := plansOf(found)
+				if err = errors.Join(unread, err); len(plans) == 0 && flags.output != outputJSON {
 					return noneFound(opts, err)
 				}
 				return errors.Join(writePlans(opts, flags.output, plans, len(names) > 0), err)
@@ -97,21 +93,13 @@ type planned struct {
 	refused error
 }
 
-// plansOf plans the migration of VMs; it only looks at their CD drives, for notes. An
-// error is about notes only.
-func plansOf(ctx context.Context, subjects []*subject) ([]planned, error) {
+// plansOf plans the migration of VMs.
+func plansOf(subjects []*subject) []planned {
 	out := make([]planned, 0, len(subjects))
-	var errs []error
 	for _, s := range subjects {
-		p := planOf(s)
-		if s.vm != nil && s.State == dataOld {
-			iso, err := bootISO(ctx, s)
-			errs = append(errs, err)
-			p.plan.Notes = append(p.plan.Notes, isoNotes(s, iso)...)
-		}
-		out = append(out, p)
+		out = append(out, planOf(s))
 	}
-	return out, errors.Join(errs...)
+	return out
 }
 
 // planOf is pure.
@@ -140,30 +128,15 @@ func planOf(s *subject) planned {
 	case kindContainer:
 		p.plan.Notes = append(p.plan.Notes, "it is no machine of this provider: it is written with --force only")
 	}
+	if s.vm != nil {
+		p.plan.Notes = append(p.plan.Notes, isoNotes(s)...)
+	}
 	return p
 }
 
-// bootISO returns the datastore path of the ISO that a VM boots; empty if there is none.
-func bootISO(ctx context.Context, s *subject) (string, error) {
-	var vm mo.VirtualMachine
-	if err := property.DefaultCollector(s.site.client.Vim()).RetrieveOne(ctx, s.vm.Ref, []string{"config.hardware.device"}, &vm); err != nil {
-		return "", vcenter.Convert(err, "read the CD drive of VM %q (%s)", s.VM, s.MoRef)
-	}
-	if vm.Config == nil {
-		return "", nil
-	}
-	for _, device := range vm.Config.Hardware.Device {
-		if cd, ok := device.(*types.VirtualCdrom); ok {
-			if iso, ok := cd.Backing.(*types.VirtualCdromIsoBackingInfo); ok {
-				return iso.FileName, nil
-			}
-		}
-	}
-	return "", nil
-}
-
 // isoNotes tells if a VM has other programs than those of its VCH.
-func isoNotes(s *subject, iso string) []string {
+func isoNotes(s *subject) []string {
+	iso := s.vm.ISO
 	if iso == "" || iso == s.site.host.BootstrapISO {
 		return nil
 	}

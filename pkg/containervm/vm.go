@@ -51,6 +51,8 @@ type VM struct {
 	MigrationError error
 	// Disks are the VM's virtual disks.
 	Disks []*types.VirtualDisk
+	// ISO is the datastore path of what is in its CD drive; empty if that is nothing.
+	ISO string
 	// GuestIP is the address that vSphere shows for the guest.
 	GuestIP string
 	// mark is nil unless the VM carries a complete one.
@@ -100,8 +102,13 @@ func (o *Operator) vmFrom(c types.ObjectContent) *VM {
 			vm.Stored = guestinfo.FromOptionValues(vch.Keys(v.OptionValue))
 		case types.ArrayOfVirtualDevice:
 			for _, d := range v.VirtualDevice {
-				if disk, ok := d.(*types.VirtualDisk); ok {
-					vm.Disks = append(vm.Disks, disk)
+				switch d := d.(type) {
+				case *types.VirtualDisk:
+					vm.Disks = append(vm.Disks, d)
+				case *types.VirtualCdrom:
+					if iso, ok := d.Backing.(*types.VirtualCdromIsoBackingInfo); ok {
+						vm.ISO = iso.FileName
+					}
 				}
 			}
 		}
