@@ -5,7 +5,6 @@ package containervm
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/vmware/govmomi/vim25/methods"
@@ -211,8 +210,8 @@ func (o *Operator) members(ctx context.Context, properties ...string) ([]types.O
 // and BIOS UUID; everything else that stands there is left out.
 // It reads a handful of keys of each VM, and none outside the VCH.
 func (o *Operator) List(ctx context.Context) ([]Machine, error) {
-	mark := vch.KeyProperty(guestinfo.AnnotationKey(identity.MarkAnnotation))
-	content, err := o.members(ctx, "name", "config.uuid", "runtime.powerState", mark)
+	markPath := vch.KeyProperty(guestinfo.AnnotationKey(identity.MarkAnnotation))
+	content, err := o.members(ctx, "name", "config.uuid", "runtime.powerState", markPath)
 	if err != nil {
 		return nil, o.convert(err, "list the container VMs of VCH %s", o.host.Name)
 	}
@@ -228,18 +227,13 @@ func (o *Operator) List(ctx context.Context) ([]Machine, error) {
 				uuid, _ = p.Val.(string)
 			case "runtime.powerState":
 				m.PowerState, _ = p.Val.(types.VirtualMachinePowerState)
-			case mark:
+			case markPath:
 				encoded = vch.KeyValue(p.Val)
 			}
 		}
-		if m.Mark, err = identity.DecodeMark(encoded); err != nil {
-			continue // no mark of ours: somebody else's VM, which is normal here
-		}
-		if m.Identity, err = identity.New(o.host.UUID, m.Mark.Cluster, m.Mark.Machine); err != nil {
-			continue // a mark that cannot be ours
-		}
-		// The BIOS UUID follows from the container id, so one comparison proves both.
-		if c.Obj != o.host.Appliance && m.Identity.BIOSUUID == strings.ToLower(uuid) {
+		mark, id := o.markOf(encoded, uuid)
+		if mark != nil && c.Obj != o.host.Appliance { // else it is somebody else's VM, which is normal here
+			m.Mark, m.Identity = *mark, id
 			out = append(out, m)
 		}
 	}

@@ -90,7 +90,7 @@ func (o *Operator) survey(ctx context.Context, keys ...string) ([]neighbor, erro
 		}
 		n.ContainerID = n.keys[guestinfo.CommonIDKey]
 		n.Name = cmp.Or(n.keys[guestinfo.NameKey], n.keys[guestinfo.OldNameKey])
-		n.Mark = o.markOf(n.keys[markKey], uuid)
+		n.Mark, _ = o.markOf(n.keys[markKey], uuid)
 		out = append(out, n)
 	}
 	slices.SortFunc(out, func(a, b neighbor) int {
@@ -99,17 +99,18 @@ func (o *Operator) survey(ctx context.Context, keys ...string) ([]neighbor, erro
 	return out, nil
 }
 
-// markOf returns the mark of a VM whose BIOS UUID follows from it, else nil.
-func (o *Operator) markOf(encoded, uuid string) *identity.Mark {
+// markOf returns the mark of a VM, and the identity that follows from it, if its BIOS UUID does
+// too: that follows from the container id, so one comparison proves both. Else nil.
+func (o *Operator) markOf(encoded, uuid string) (*identity.Mark, identity.Identity) {
 	mark, err := identity.DecodeMark(encoded)
 	if err != nil {
-		return nil
+		return nil, identity.Identity{}
 	}
 	id, err := identity.New(o.host.UUID, mark.Cluster, mark.Machine)
 	if err != nil || id.BIOSUUID != strings.ToLower(uuid) {
-		return nil
+		return nil, identity.Identity{}
 	}
-	return &mark
+	return &mark, id
 }
 
 // ReadWhole reads VMs whole, in one call. VMs that vanished meanwhile are left out.

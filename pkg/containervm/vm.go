@@ -101,16 +101,7 @@ func (o *Operator) vmFrom(c types.ObjectContent) *VM {
 		case types.ArrayOfOptionValue:
 			vm.Stored = guestinfo.FromOptionValues(vch.Keys(v.OptionValue))
 		case types.ArrayOfVirtualDevice:
-			for _, d := range v.VirtualDevice {
-				switch d := d.(type) {
-				case *types.VirtualDisk:
-					vm.Disks = append(vm.Disks, d)
-				case *types.VirtualCdrom:
-					if iso, ok := d.Backing.(*types.VirtualCdromIsoBackingInfo); ok {
-						vm.ISO = iso.FileName
-					}
-				}
-			}
+			vm.attach(v.VirtualDevice)
 		}
 	}
 	vm.Keys = vm.Stored
@@ -122,6 +113,20 @@ func (o *Operator) vmFrom(c types.ObjectContent) *VM {
 		vm.mark = &m
 	}
 	return vm
+}
+
+// attach takes from the VM's devices what is read of them: its disks and what it boots.
+func (vm *VM) attach(devices []types.BaseVirtualDevice) {
+	for _, d := range devices {
+		switch d := d.(type) {
+		case *types.VirtualDisk:
+			vm.Disks = append(vm.Disks, d)
+		case *types.VirtualCdrom:
+			if iso, ok := d.Backing.(*types.VirtualCdromIsoBackingInfo); ok {
+				vm.ISO = iso.FileName
+			}
+		}
+	}
 }
 
 // Mark returns the VM's mark; nil when it has none or only part of one.
