@@ -40,17 +40,13 @@ type site struct {
 // sites runs fn with the VCHs of the selection, sorted by name, and with why others could
 // not be read. fn is not called if none could.
 func (f *containerFlags) sites(ctx context.Context, opts Options, fn func(context.Context, []*site, error) error) error {
-	selector, err := f.which.selector(f.connection.govc(opts.Env))
-	if err != nil {
-		return err
-	}
-	return f.connection.client(ctx, opts, func(ctx context.Context, client *vcenter.Client) error {
-		hosts, err := selector.find(ctx, client)
-		errs := []error{err}
+	return f.hosts(ctx, opts, func(ctx context.Context, client *vcenter.Client, hosts []*vch.Config, unread error) error {
+		errs := []error{unread}
 		var sites []*site
 		for _, host := range hosts {
 			s := &site{client: client, host: host, operator: containervm.NewOperator(client, host, opts.migrations())}
 			defer s.operator.Close(ctx)
+			var err error
 			if s.members, err = s.operator.Members(ctx); err != nil {
 				errs = append(errs, err)
 				continue

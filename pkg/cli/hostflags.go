@@ -51,6 +51,22 @@ func (f *hostFlags) checkWideOutput() error {
 	return nil
 }
 
+// hosts runs fn with the VCHs that the flags select, and with why others could not be
+// read. fn is not called if there are none.
+func (f *hostFlags) hosts(ctx context.Context, opts Options, fn func(ctx context.Context, client *vcenter.Client, hosts []*vch.Config, unread error) error) error {
+	selector, err := f.which.selector(f.connection.govc(opts.Env))
+	if err != nil {
+		return err
+	}
+	return f.connection.client(ctx, opts, func(ctx context.Context, client *vcenter.Client) error {
+		hosts, err := selector.find(ctx, client)
+		if len(hosts) == 0 {
+			return err
+		}
+		return fn(ctx, client, hosts, err)
+	})
+}
+
 // host runs fn with the one VCH that the flags select.
 func (f *hostFlags) host(ctx context.Context, opts Options, fn func(context.Context, *vcenter.Client, *vch.Config) error) error {
 	selector, err := f.which.selector(f.connection.govc(opts.Env))

@@ -59,23 +59,15 @@ What is shown is what the port layer wrote last.`,
 			if err := flags.checkOutput(); err != nil {
 				return err
 			}
-			selector, err := flags.which.selector(flags.connection.govc(opts.Env))
-			if err != nil {
-				return err
-			}
-			return flags.connection.client(cmd.Context(), opts, func(ctx context.Context, client *vcenter.Client) error {
-				hosts, err := selector.find(ctx, client)
-				if len(hosts) == 0 {
-					return err
-				}
-				errs := []error{err}
+			return flags.hosts(cmd.Context(), opts, func(ctx context.Context, client *vcenter.Client, hosts []*vch.Config, unread error) error {
+				errs := []error{unread}
 				found := []kvStore{}
 				for _, host := range hosts {
 					of, err := listKVStores(ctx, client, host)
 					found, errs = append(found, of...), append(errs, err)
 				}
 				// What could be read is shown, even if some store could not.
-				err = errors.Join(errs...)
+				err := errors.Join(errs...)
 				return errors.Join(writeKVStores(opts, flags.output, found, err != nil), err)
 			})
 		},

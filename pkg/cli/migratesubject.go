@@ -4,11 +4,9 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -84,7 +82,7 @@ func newContainer(s *site, vm *containervm.VM, set *migration.Set) *subject {
 		dataStatus: dataStatus{
 			VM: vm.Name, Kind: kindContainer, Name: vm.Keys[guestinfo.NameKey], ContainerID: vm.Keys[guestinfo.CommonIDKey], MoRef: vm.Ref.Value,
 			VCH: s.host.Name, Power: string(vm.PowerState), LatestDataVersion: set.Latest(migration.Container),
-			DataVersion: storedVersion(vm.Stored, guestinfo.PluginVersionKey),
+			DataVersion: storedVersion(migration.Container, vm.Stored),
 		},
 	}
 	if s.operator.Proven(vm, containervm.Machines) == nil {
@@ -113,14 +111,13 @@ func (s *subject) judge() {
 	}
 }
 
-// storedVersion returns the data version of a key; nil if what stands there is none.
-func storedVersion(keys map[string]string, key string) *int {
-	version, err := strconv.ParseInt(cmp.Or(keys[key], "0"), 10, 32)
-	if err != nil || version < 0 {
+// storedVersion returns the data version of a target; nil if what stands there is none.
+func storedVersion(t migration.Target, keys map[string]string) *int {
+	version, err := t.Stored(keys)
+	if err != nil {
 		return nil
 	}
-	number := int(version)
-	return &number
+	return &version
 }
 
 // subjects returns the container VMs that names mean, or all without names, and the
@@ -205,7 +202,7 @@ func readAppliance(ctx context.Context, s *site, set *migration.Set) (*subject, 
 		site: s, stored: stored, outcomes: []migration.Outcome{outcome}, failed: err,
 		dataStatus: dataStatus{
 			VM: vm.Name, Kind: kindAppliance, Name: s.host.Name, MoRef: s.host.Appliance.Value, VCH: s.host.Name, Power: string(vm.Runtime.PowerState),
-			LatestDataVersion: set.Latest(migration.Appliance), DataVersion: storedVersion(stored, guestinfo.VCHPluginVersionKey),
+			LatestDataVersion: set.Latest(migration.Appliance), DataVersion: storedVersion(migration.Appliance, stored),
 		},
 	}
 	sub.judge()

@@ -52,23 +52,15 @@ labels; different kinds must all match.`,
 			if err != nil {
 				return err
 			}
-			selector, err := flags.which.selector(flags.connection.govc(opts.Env))
-			if err != nil {
-				return err
-			}
-			return flags.connection.client(cmd.Context(), opts, func(ctx context.Context, client *vcenter.Client) error {
-				hosts, err := selector.find(ctx, client)
-				if len(hosts) == 0 {
-					return err
-				}
-				errs := []error{err}
+			return flags.hosts(cmd.Context(), opts, func(ctx context.Context, client *vcenter.Client, hosts []*vch.Config, unread error) error {
+				errs := []error{unread}
 				found := []volumeInfo{}
 				for _, host := range hosts {
 					of, err := flags.list(ctx, host, volumesOf(opts, client, host), &filter)
 					found, errs = append(found, of...), append(errs, err)
 				}
 				// What could be read is shown, even if some store could not.
-				err = errors.Join(errs...)
+				err := errors.Join(errs...)
 				return errors.Join(flags.write(opts, found, err != nil), err)
 			})
 		},

@@ -57,7 +57,7 @@ func (s *Set) Migrate(t Target, keys map[string]string) (Outcome, error) {
 	if len(keys) == 0 {
 		return Outcome{Target: t, Keys: keys}, nil
 	}
-	stored, err := t.stored(keys)
+	stored, err := t.Stored(keys)
 	if err != nil {
 		return Outcome{Target: t, Keys: keys}, err
 	}

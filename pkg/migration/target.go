@@ -57,9 +57,10 @@ func (t Target) highest() int {
 	return 0
 }
 
-// stored returns the version that is stored with the data; 0 without one. A key/value store's
-// is in its name.
-func (t Target) stored(keys map[string]string) (int, error) {
+// Stored returns the version that is stored with the data; 0 without one. A key/value store's
+// is in its name, and 0 here. What is no version is InvalidArgument, naming the key, and so is
+// Machine data without a mark.
+func (t Target) Stored(keys map[string]string) (int, error) {
 	switch t {
 	case Machine:
 		version, marked, err := markFormat(keys)
