@@ -226,6 +226,7 @@ func (o *overrides) entered(vm *simulator.VirtualMachine) {
 func (o *overrides) complete(r ref) {
 	if c := o.taken(r); c != nil {
 		c.unlock()
+		o.sim.collectors.completed(r)
 	}
 }
 
@@ -241,6 +242,13 @@ func (o *overrides) failed(r ref) {
 		// What stays behind shows in Files.
 		_ = os.RemoveAll(c.dir)
 	}
+}
+
+// making reports whether a VM is half made.
+func (o *overrides) making(r ref) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.pending[r] != nil
 }
 
 func (o *overrides) taken(r ref) *creation {

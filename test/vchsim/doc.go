@@ -22,6 +22,8 @@
 //     readers see and that move no file, no leftovers of a failed create, locks on the
 //     disks of running VMs, guest operations without a container runtime, sessions
 //     that expire, a disabled Destroy.
+//   - PropertyCollectors that wait as vCenter's do: one wait can carry all tasks of a
+//     ListView and all VMs of a folder, at a cost that does not grow with their number.
 //   - Age: container VMs, and by Options.VCHDataVersion the VCH, as older versions of
 //     VIC stored them.
 //   - Faults: any vSphere fault from the method or inside its task, HTTP errors
@@ -67,6 +69,23 @@
 // guestinfo.userdata, whose encoding stands in guestinfo.userdata.encoding as
 // cloud-init's VMware datasource has it: gzip+base64 (gz+b64), base64 (b64), or
 // none. Server and certificate authority are those of the kubeconfig's current context.
+//
+// # Waits
+//
+// What changed is what a client was not told yet: values are compared with what was last
+// reported, so a value that comes back is no change, nor is one that is set again. A
+// version stands for one answer of one collector. The empty version asks for everything,
+// and is answered at once, with nothing if need be, unless there is no filter. At most
+// 100 objects come in one answer, Truncated says that more follow; a wait rests for 30
+// seconds at most and is then answered with nothing, as one is whose time is up. An answer
+// can be asked for again until the next one is.
+//
+// A selected path is reported whole, or, with PartialUpdates, by the fields and keys that
+// changed in it. An element that comes or goes (config.extraConfig["key"]) is added or
+// removed, a property that has no value any more is assigned none, and what was in it is
+// removed indirectly. A path that a type does not have is in the MissingSet of its objects
+// (vCenter refuses the filter); an object that a filter names and that is gone leaves, and
+// is in the filter's MissingSet. PropertyCollector.filter is always empty.
 //
 // # Others at work
 //

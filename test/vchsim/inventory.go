@@ -145,6 +145,7 @@ func (s *Sim) ExpireSessions() {
 
 func (s *Sim) terminate(key string) {
 	s.registry.SessionManager().TerminateSession(s.newContext(), &types.TerminateSession{SessionId: []string{key}})
+	s.collectors.end(key)
 }
 
 // CreateForeignVM makes a container VM in the VCH's folder that is in somebody's

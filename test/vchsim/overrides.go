@@ -39,7 +39,6 @@ type overrides struct {
 	files sync.Mutex
 	// tasks holds what to do when a task has ended.
 	tasks map[ref]func()
-	waits waits
 }
 
 type creation struct {
@@ -53,7 +52,6 @@ func (o *overrides) register(s *Sim) {
 	o.sim = s
 	o.creators, o.pending = map[ref]*creation{}, map[ref]*creation{}
 	o.tasks = map[ref]func(){}
-	o.waits.collectors = map[*simulator.PropertyCollector]*narrowed{}
 	o.Self = ref{Type: "VchSim", Value: "overrides"}
 	s.registry.Put(o)
 }
@@ -85,9 +83,11 @@ func (s *Sim) intercept(ctx *simulator.Context, method *simulator.Method) (mo.Re
 	case kind != "":
 		return nil, newFault(kind, method.This)
 	}
-	s.calls.waits.seen(ctx, method)
-	if s.calls.answers(method.Name, method.This) {
+	switch {
+	case s.calls.answers(method.Name, method.This):
 		method.This = s.calls.Self
+	case s.collectors.answers(ctx, method):
+		method.This = s.collectors.Self
 	}
 	return nil, nil
 }

@@ -40,20 +40,21 @@ type Sim struct {
 	closing  sync.Once
 	closed   chan struct{}
 
-	counters  counters
-	host      esx
-	imports   imports
-	faults    injector
-	index     index
-	locks     diskLocks
-	calls     overrides
-	guests    guests
-	joiners   joiners
-	disks     rootDisks
-	images    *images.Registry // nil if there is none
-	nodeImage string
-	places    places
-	vch       vch
+	counters   counters
+	host       esx
+	imports    imports
+	faults     injector
+	index      index
+	locks      diskLocks
+	calls      overrides
+	collectors collectors
+	guests     guests
+	joiners    joiners
+	disks      rootDisks
+	images     *images.Registry // nil if there is none
+	nodeImage  string
+	places     places
+	vch        vch
 }
 
 // Start makes a world and serves it over TLS. ctx bounds the making only; the
@@ -110,6 +111,7 @@ func (s *Sim) newService() {
 	s.registry = ctx.Map
 	s.calls.register(s)
 	s.index.register(s)
+	s.collectors.register(s)
 }
 
 // Close ends the server, the guests and the kubelets, and removes all files. It
@@ -125,7 +127,6 @@ func (s *Sim) close() error {
 		close(s.closed)
 		s.guests.close()
 		s.joiners.close()
-		s.calls.waits.cancel()
 		if s.server != nil {
 			err = s.shutdown()
 		}

@@ -137,7 +137,7 @@ func until(t *testing.T, vm *object.VirtualMachine, reached func(VM) bool, sim *
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var last VM
-	err := property.Wait(ctx, property.DefaultCollector(vm.Client()), vm.Reference(), []string{"config.extraConfig", "runtime.powerState", "guest.ipAddress"}, func([]types.PropertyChange) bool {
+	err := property.Wait(ctx, property.DefaultCollector(vm.Client()), vm.Reference(), []string{"config.extraConfig", "config.changeVersion", "runtime.powerState", "guest.ipAddress"}, func([]types.PropertyChange) bool {
 		for _, last = range sim.VMs() {
 			if last.Ref == vm.Reference() {
 				return reached(last)
