@@ -52,6 +52,11 @@ func (f *Files) CopyDisk(ctx context.Context, from, to string) error {
 	if err := f.check(from, to); err != nil {
 		return err
 	}
+	release, err := f.o.Client.Heavy(ctx, f.o.Datastore)
+	if err != nil {
+		return convert(err, "copy disk %s to %s", f.Path(from), f.Path(to))
+	}
+	defer release()
 	vim := f.o.Client.Vim()
 	// vCenter does not heed a specification of the destination.
 	res, err := methods.CopyVirtualDisk_Task(ctx, vim, &types.CopyVirtualDisk_Task{
@@ -111,6 +116,11 @@ func (f *Files) DeleteDisk(ctx context.Context, p string) error {
 }
 
 func (f *Files) deleteDisk(ctx context.Context, p string) error {
+	release, err := f.o.Client.Heavy(ctx, f.o.Datastore)
+	if err != nil {
+		return convert(err, "delete disk %s", f.Path(p))
+	}
+	defer release()
 	vim := f.o.Client.Vim()
 	res, err := methods.DeleteVirtualDisk_Task(ctx, vim, &types.DeleteVirtualDisk_Task{
 		This: *vim.ServiceContent.VirtualDiskManager, Name: f.Path(p), Datacenter: &f.o.Datacenter,

@@ -109,6 +109,11 @@ func (f *Files) Delete(ctx context.Context, p string) error {
 	if err := f.check(p); err != nil {
 		return err
 	}
+	release, err := f.o.Client.Heavy(ctx, f.o.Datastore)
+	if err != nil {
+		return convert(err, "delete %s", f.Path(p))
+	}
+	defer release()
 	vim := f.o.Client.Vim()
 	res, err := methods.DeleteDatastoreFile_Task(ctx, vim, &types.DeleteDatastoreFile_Task{
 		This: *vim.ServiceContent.FileManager, Name: f.Path(p), Datacenter: &f.o.Datacenter,
@@ -127,6 +132,11 @@ func (f *Files) Move(ctx context.Context, from, to string) error {
 	if err := f.check(from, to); err != nil {
 		return err
 	}
+	release, err := f.o.Client.Heavy(ctx, f.o.Datastore)
+	if err != nil {
+		return convert(err, "move %s to %s", f.Path(from), f.Path(to))
+	}
+	defer release()
 	vim := f.o.Client.Vim()
 	res, err := methods.MoveDatastoreFile_Task(ctx, vim, &types.MoveDatastoreFile_Task{
 		This:       *vim.ServiceContent.FileManager,

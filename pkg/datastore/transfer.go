@@ -106,6 +106,13 @@ func (f *Files) Upload(ctx context.Context, what string, to Address, r io.Reader
 	if size < 0 {
 		return errdefs.New(errdefs.InvalidArgument, "%s: size %d is negative", what, size)
 	}
+	if size >= askFirst { // smaller ones are records and locks, for which many may wait
+		release, err := f.o.Client.Heavy(ctx, f.o.Datastore)
+		if err != nil {
+			return convert(err, "%s", what)
+		}
+		defer release()
+	}
 	watched, quiet := f.watch(ctx)
 	defer quiet.stop()
 	req, err := http.NewRequestWithContext(watched, to.Method, to.URL, nil)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
-	"golang.org/x/sync/semaphore"
 	"k8s.io/utils/clock"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -81,21 +80,6 @@ func bound(next soap.RoundTripper, host string, limit time.Duration) soap.RoundT
 			return errdefs.Wrap(errdefs.DeadlineExceeded, err, "vCenter %s did not answer %s within %s", host, Method(req), within)
 		}
 		return err
-	})
-}
-
-// throttle limits how many calls are under way at once. Long polls do not count:
-// they rest in vCenter and would starve the others.
-func throttle(next soap.RoundTripper, slots *semaphore.Weighted) soap.RoundTripper {
-	return roundTripFunc(func(ctx context.Context, req, res soap.HasFault) error {
-		if _, is, _ := longPoll(req); is {
-			return next.RoundTrip(ctx, req, res)
-		}
-		if err := slots.Acquire(ctx, 1); err != nil {
-			return err
-		}
-		defer slots.Release(1)
-		return next.RoundTrip(ctx, req, res)
 	})
 }
 

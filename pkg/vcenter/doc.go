@@ -26,14 +26,41 @@
 // # Calls
 //
 // A call passes these layers, from the outside in: renewal of the session;
-// Options.MaxConcurrent (long polls excepted); Options.CallTimeout (for a long
-// poll: on top of the wait it asked for); Options.Middleware;
+// repetition; the circuit breaker and the limit of calls under way (see Load); Options.CallTimeout
+// (for a long poll: on top of the wait it asked for); Options.Middleware;
 // Options.Observer; the transport. So Middleware sees every attempt, logins
 // included, and Observer only what was really sent. Requests that are not SOAP, of
-// files above all, go through Client.Do, where renewal and Observer apply.
+// files above all, go through Client.Do, where renewal, circuit breaker and Observer apply.
 //
 // The API version spoken is the older one of vCenter's and govmomi's, so that
 // old vCenters understand us and new ones answer what we understand.
+//
+// # Load
+//
+// All sessions with one vCenter share a limit of calls under way, between
+// Options.MinConcurrent and MaxConcurrent. It is halved, once for all calls that are
+// under way, when vCenter shows that it is overloaded: by HTTP's 503, 504 and 429, calls
+// that are not answered in time, the faults Timedout and TooManyConcurrent… (of
+// tasks too), by many of TaskInProgress or of broken connections, or by answers
+// that take much longer than usual while many are under way. It rises by one each
+// second in which calls are answered. Who waits gets a turn in the order of asking.
+//
+// When Options.BreakerFailures calls in a row had no answer, the circuit breaker
+// opens: calls to that vCenter fail at once with Unavailable, those that wait
+// included. After two seconds one call is let through; its answer closes the
+// breaker, and each failure doubles the time, up to Options.BreakerMaxWait. Whatever
+// vCenter itself says is an answer, refused credentials too. A long poll is never
+// that one call, but goes along with it, and a logout always goes through.
+//
+// Calls that change nothing are repeated when there was no answer, or one that passes
+// (503, HostCommunication): up to Options.MaxAttempts times, after a pause of which
+// half is random, or as long as vCenter asks for; never beyond the caller's
+// deadline, nor Options.CallTimeout after the call was made; and no more of them
+// than Options.RetryBudget allows. The table in retry.go has the methods.
+// All other calls may have taken effect: their callers look.
+//
+// Client.Heavy limits what is under way on one datastore. Pool.Stats tells the
+// state of all that. vCenters share nothing: a dead one does not hold up another.
 //
 // # Trust
 //

@@ -199,7 +199,7 @@ func kindOfTransport(err error) errdefs.Kind {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return errdefs.Unavailable
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isGarbled(err) {
 		return errdefs.Unavailable
 	}
 	return errdefs.Internal

@@ -21,12 +21,15 @@ const maxDrain = 64 << 10
 // body. Options.CallTimeout, MaxConcurrent and Middleware do not apply: the
 // caller bounds the request by its context. The observer is told of each attempt
 // when its answer begins, under the HTTP method and the first element of the
-// path, such as PUT /folder.
+// path, such as PUT /folder. While the circuit breaker is open, the answer is Unavailable.
 //
 // Any answer, errors of HTTP included, is no error here. The caller closes its body.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	s := c.session
 	_, logins, err := s.touch()
+	if err == nil {
+		err = s.host.refused()
+	}
 	if err != nil {
 		return nil, err
 	}

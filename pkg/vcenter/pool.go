@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -20,6 +21,12 @@ import (
 
 const (
 	defaultMaxConcurrent = 32
+	defaultMinConcurrent = 2
+	defaultMaxHeavy      = 16
+	defaultFailures      = 5
+	defaultMaxWait       = 30 * time.Second
+	defaultMaxAttempts   = 1
+	defaultRetryBudget   = 0.2
 	defaultKeepAlive     = 10 * time.Minute
 	defaultCallTimeout   = time.Minute
 	// idleFactor times KeepAlive is how long a session that nobody uses stays logged in.
@@ -33,20 +40,37 @@ const (
 type Options struct {
 	// UserAgent names the program in vCenter's session list. Default: name and version of this provider.
 	UserAgent string
-	// MaxConcurrent is how many calls per session may be under way at once, long polls not counted. Default: 32.
+	// MaxConcurrent is how many calls per vCenter may be under way at once, long polls not counted. Default: 32.
 	MaxConcurrent int
+	// MinConcurrent is the least to which that limit is lowered when vCenter is
+	// overloaded. More than MaxConcurrent means MaxConcurrent. Default: 2.
+	MinConcurrent int
+	// MaxHeavy is how many heavy operations may be under way at once per datastore; see Client.Heavy. Default: 16.
+	MaxHeavy int
+	// BreakerFailures is how many calls in a row must fail without an answer until
+	// calls to that vCenter fail at once. Default: 5.
+	BreakerFailures int
+	// BreakerMaxWait is the longest time after which one call is let through again to
+	// see whether vCenter answers; the first is 2 seconds, and it doubles. Default: 30 seconds.
+	BreakerMaxWait time.Duration
+	// MaxAttempts is how often a call is sent at most when vCenter cannot be reached
+	// for a moment; only calls that change nothing are sent again. Default: 1, never again.
+	MaxAttempts int
+	// RetryBudget is how many of the calls to a vCenter may be repetitions, as a
+	// share of all: 0.2, the default, is a fifth. Ten may be saved up.
+	RetryBudget float64
 	// KeepAlive is the interval at which a quiet session is touched. It must be
 	// well below vCenter's session time-out of 30 minutes. Default: 10 minutes.
 	KeepAlive time.Duration
 	// CallTimeout bounds each call, and a login as a whole. Default: 60 seconds.
 	CallTimeout time.Duration
-	// Observer, if set, is told of each request that was sent, after its end. It
-	// is called from many goroutines and must not block.
+	// Observer, if set, is told of each request that was sent, after its end; Attempt
+	// says whether it is a repetition. It is called from many goroutines and must not block.
 	Observer func(ctx context.Context, method string, took time.Duration, err error)
 	// Middleware, if set, wraps the transport of each session: a test may count,
 	// delay or refuse requests there.
 	Middleware func(soap.RoundTripper) soap.RoundTripper
-	// Clock is the clock of keep-alive and of refused credentials. Default: the real one.
+	// Clock is that of keep-alive, refused credentials, limits and circuit breaker. Default: the real one.
 	Clock clock.WithTicker
 }
 
@@ -56,6 +80,24 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxConcurrent <= 0 {
 		o.MaxConcurrent = defaultMaxConcurrent
+	}
+	if o.MinConcurrent <= 0 {
+		o.MinConcurrent = defaultMinConcurrent
+	}
+	if o.MaxHeavy <= 0 {
+		o.MaxHeavy = defaultMaxHeavy
+	}
+	if o.BreakerFailures <= 0 {
+		o.BreakerFailures = defaultFailures
+	}
+	if o.BreakerMaxWait <= 0 {
+		o.BreakerMaxWait = defaultMaxWait
+	}
+	if o.MaxAttempts <= 0 {
+		o.MaxAttempts = defaultMaxAttempts
+	}
+	if o.RetryBudget <= 0 {
+		o.RetryBudget = defaultRetryBudget
 	}
 	if o.KeepAlive <= 0 {
 		o.KeepAlive = defaultKeepAlive
@@ -76,11 +118,13 @@ type Pool struct {
 	mu       sync.Mutex
 	closed   bool
 	sessions map[[sha256.Size]byte]*session
+	// hosts are those that have a session, by URL.
+	hosts map[string]*host
 }
 
 // NewPool returns a Pool without sessions. Nothing is sent before the first Client.
 func NewPool(opts Options) *Pool {
-	return &Pool{opts: opts.withDefaults(), sessions: map[[sha256.Size]byte]*session{}}
+	return &Pool{opts: opts.withDefaults(), sessions: map[[sha256.Size]byte]*session{}, hosts: map[string]*host{}}
 }
 
 // Client returns the client of cfg's session, logged in. It sends nothing if the
@@ -123,11 +167,17 @@ func (p *Pool) session(to *target) (*session, error) {
 			delete(p.sessions, k)
 		}
 	}
-	s, err := newSession(p, to, key)
+	at := to.url.String()
+	h, ok := p.hosts[at]
+	if !ok {
+		h = newHost(to.host(), p.opts)
+	}
+	s, err := newSession(p, to, key, h)
 	if err != nil {
 		return nil, err
 	}
-	p.sessions[key] = s
+	p.sessions[key], p.hosts[at] = s, h
+	p.prune()
 	return s, nil
 }
 
@@ -136,7 +186,17 @@ func (p *Pool) forget(s *session) {
 	defer p.mu.Unlock()
 	if p.sessions[s.key] == s {
 		delete(p.sessions, s.key)
+		p.prune()
 	}
+}
+
+// prune forgets the vCenters that have no session any more.
+func (p *Pool) prune() {
+	used := map[*host]bool{}
+	for _, s := range p.sessions {
+		used[s.host] = true
+	}
+	maps.DeleteFunc(p.hosts, func(_ string, h *host) bool { return !used[h] })
 }
 
 // Close logs out all sessions, after which Client answers Unavailable. Logins
@@ -145,7 +205,7 @@ func (p *Pool) forget(s *session) {
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
 	sessions := p.sessions
-	p.closed, p.sessions = true, map[[sha256.Size]byte]*session{}
+	p.closed, p.sessions, p.hosts = true, map[[sha256.Size]byte]*session{}, map[string]*host{}
 	p.mu.Unlock()
 
 	results := make(chan error, len(sessions))

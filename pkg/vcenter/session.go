@@ -20,7 +20,6 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 	"k8s.io/klog/v2"
 
@@ -38,6 +37,7 @@ type session struct {
 	pool *Pool
 	to   *target
 	key  [sha256.Size]byte
+	host *host
 	soap *soap.Client
 	jar  *cookies
 	// inner is the chain without renewal.
@@ -62,9 +62,9 @@ type session struct {
 	used, called time.Time
 }
 
-func newSession(p *Pool, to *target, key [sha256.Size]byte) (*session, error) {
+func newSession(p *Pool, to *target, key [sha256.Size]byte, h *host) (*session, error) {
 	s := &session{
-		pool: p, to: to, key: key,
+		pool: p, to: to, key: key, host: h,
 		soap: soap.NewClient(to.url, to.Insecure),
 		turn: make(chan struct{}, 1),
 		done: make(chan struct{}),
@@ -73,6 +73,7 @@ func newSession(p *Pool, to *target, key [sha256.Size]byte) (*session, error) {
 	if err := configureTransport(s.soap.DefaultTransport(), to, p.opts.MaxConcurrent); err != nil {
 		return nil, err
 	}
+	s.soap.Transport = &statuses{next: s.soap.DefaultTransport(), clock: p.opts.Clock}
 	s.jar = &cookies{}
 	s.jar.clear()
 	s.soap.Jar = s.jar
@@ -86,7 +87,7 @@ func newSession(p *Pool, to *target, key [sha256.Size]byte) (*session, error) {
 		rt = p.opts.Middleware(rt)
 	}
 	rt = bound(rt, to.host(), p.opts.CallTimeout)
-	s.inner = throttle(rt, semaphore.NewWeighted(int64(p.opts.MaxConcurrent)))
+	s.inner = h.repeat(h.guard(rt), p.opts.MaxAttempts, p.opts.CallTimeout)
 	return s, nil
 }
 
@@ -148,7 +149,7 @@ func (s *session) call(ctx context.Context, req, res soap.HasFault, logins int) 
 // caller gives up.
 func (s *session) login(ctx context.Context, seen int) error {
 	flight := s.flights.DoChan(strconv.Itoa(seen), func() (any, error) {
-		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.pool.opts.CallTimeout)
+		detached, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.pool.opts.CallTimeout, tooLate{})
 		defer cancel()
 		return nil, s.renew(detached, seen)
 	})
@@ -200,11 +201,13 @@ func (s *session) connect(ctx context.Context, client *Client) (types.ServiceCon
 	if client != nil {
 		return client.vim.ServiceContent, nil
 	}
-	v, err := negotiate(ctx, s.soap)
+	err := s.host.call(ctx, "negotiate", false, func() (said sign, err error) {
+		s.soap.Version, err = negotiate(ctx, s.soap)
+		return signGood, err
+	})
 	if err != nil {
 		return types.ServiceContent{}, err
 	}
-	s.soap.Version = v
 	content, err := methods.GetServiceContent(ctx, s.inner)
 	if err == nil && content.SessionManager == nil {
 		err = errdefs.New(errdefs.FailedPrecondition, "%s is no vCenter: it has no session manager", s.to.host())

@@ -33,11 +33,17 @@ const endTimeout = 10 * time.Second
 
 // Names of flags that only a program with the driver in it has.
 const (
-	flagMaxConcurrent  = "vcenter-max-concurrent-requests"
-	flagRequestTimeout = "vcenter-request-timeout"
-	flagCallTimeout    = "driver-call-timeout"
-	flagImageDir       = "image-temp-dir"
-	flagImagePulls     = "max-concurrent-image-pulls"
+	flagMaxConcurrent   = "vcenter-max-concurrent-requests"
+	flagMinConcurrent   = "vcenter-min-concurrent-requests"
+	flagMaxHeavy        = "datastore-max-concurrent-operations"
+	flagBreakerFailures = "vcenter-breaker-failures"
+	flagBreakerMaxWait  = "vcenter-breaker-max-wait"
+	flagMaxAttempts     = "vcenter-max-attempts"
+	flagRetryBudget     = "vcenter-retry-budget"
+	flagRequestTimeout  = "vcenter-request-timeout"
+	flagCallTimeout     = "driver-call-timeout"
+	flagImageDir        = "image-temp-dir"
+	flagImagePulls      = "max-concurrent-image-pulls"
 )
 
 // Flags are those of the driver.
@@ -45,15 +51,27 @@ type Flags struct {
 	// CallTimeout is that of provider.Options.
 	CallTimeout time.Duration
 
-	maxConcurrent  int
-	requestTimeout time.Duration
-	imageDir       string
-	imagePulls     int
+	maxConcurrent   int
+	minConcurrent   int
+	maxHeavy        int
+	breakerFailures int
+	breakerMaxWait  time.Duration
+	maxAttempts     int
+	retryBudget     float64
+	requestTimeout  time.Duration
+	imageDir        string
+	imagePulls      int
 }
 
 // AddTo adds the flags to fs.
 func (f *Flags) AddTo(fs *pflag.FlagSet) {
-	fs.IntVar(&f.maxConcurrent, flagMaxConcurrent, 32, "Number of requests that may be under way at the same time in one vCenter session.")
+	fs.IntVar(&f.maxConcurrent, flagMaxConcurrent, 32, "Number of requests that may be under way at the same time with one vCenter, while it is not overloaded.")
+	fs.IntVar(&f.minConcurrent, flagMinConcurrent, 2, "Number to which that limit is lowered at most when vCenter is overloaded.")
+	fs.IntVar(&f.maxHeavy, flagMaxHeavy, 16, "Number of copies, removals, moves and uploads of files that may be under way at the same time on one datastore.")
+	fs.IntVar(&f.breakerFailures, flagBreakerFailures, 5, "Number of requests in a row without an answer after which requests to that vCenter fail at once.")
+	fs.DurationVar(&f.breakerMaxWait, flagBreakerMaxWait, 30*time.Second, "Longest time after which a vCenter that does not answer is tried again; at first it is 2 seconds.")
+	fs.IntVar(&f.maxAttempts, flagMaxAttempts, 1, "Number of times that a request which changes nothing is sent at most, when vCenter cannot be reached for a moment. 1: never again.")
+	fs.Float64Var(&f.retryBudget, flagRetryBudget, 0.2, "Share of the requests to a vCenter that may be such repetitions.")
 	fs.DurationVar(&f.requestTimeout, flagRequestTimeout, time.Minute, "Timeout of a single request to vCenter.")
 	fs.DurationVar(&f.CallTimeout, flagCallTimeout, provider.DefaultCallTimeout,
 		"Timeout of a call of the driver, besides the time that the ProviderSpec grants a machine to start and to stop.")
@@ -67,6 +85,18 @@ func (f *Flags) Validate() error {
 	switch {
 	case f.maxConcurrent < 1:
 		return fmt.Errorf("--%s must be at least 1, got %d", flagMaxConcurrent, f.maxConcurrent)
+	case f.minConcurrent < 1: // more than the maximum means the maximum
+		return fmt.Errorf("--%s must be at least 1, got %d", flagMinConcurrent, f.minConcurrent)
+	case f.maxHeavy < 1:
+		return fmt.Errorf("--%s must be at least 1, got %d", flagMaxHeavy, f.maxHeavy)
+	case f.breakerFailures < 1:
+		return fmt.Errorf("--%s must be at least 1, got %d", flagBreakerFailures, f.breakerFailures)
+	case f.breakerMaxWait <= 0:
+		return fmt.Errorf("--%s must be greater than 0, got %s", flagBreakerMaxWait, f.breakerMaxWait)
+	case f.maxAttempts < 1:
+		return fmt.Errorf("--%s must be at least 1, got %d", flagMaxAttempts, f.maxAttempts)
+	case f.retryBudget <= 0 || f.retryBudget > 1:
+		return fmt.Errorf("--%s must be greater than 0 and at most 1, got %g", flagRetryBudget, f.retryBudget)
 	case f.requestTimeout <= 0:
 		return fmt.Errorf("--%s must be greater than 0, got %s", flagRequestTimeout, f.requestTimeout)
 	case f.CallTimeout <= 0:
@@ -81,7 +111,10 @@ func (f *Flags) Validate() error {
 // talks to vCenter itself has a use for them.
 func OfVCenter(fs *pflag.FlagSet) []string {
 	var given []string
-	for _, name := range []string{flagMaxConcurrent, flagRequestTimeout, flagImageDir, flagImagePulls} {
+	for _, name := range []string{
+		flagMaxConcurrent, flagMinConcurrent, flagMaxHeavy, flagBreakerFailures, flagBreakerMaxWait,
+		flagMaxAttempts, flagRetryBudget, flagRequestTimeout, flagImageDir, flagImagePulls,
+	} {
 		if fs.Changed(name) {
 			given = append(given, "--"+name)
 		}
@@ -93,7 +126,10 @@ func OfVCenter(fs *pflag.FlagSet) []string {
 // and logs its sessions out when no call is under way any more.
 func (f *Flags) Driver() (d provider.Driver, end func(context.Context) error) {
 	pool := vcenter.NewPool(vcenter.Options{
-		MaxConcurrent: f.maxConcurrent, CallTimeout: f.requestTimeout, Observer: provider.ObserveRequest,
+		MaxConcurrent: f.maxConcurrent, MinConcurrent: f.minConcurrent, MaxHeavy: f.maxHeavy,
+		BreakerFailures: f.breakerFailures, BreakerMaxWait: f.breakerMaxWait,
+		MaxAttempts: f.maxAttempts, RetryBudget: f.retryBudget,
+		CallTimeout: f.requestTimeout, Observer: provider.ObserveRequest,
 	})
 	images := pull.New(pull.Options{Dir: f.imageDir, Parallel: f.imagePulls, Observe: func(o pull.Outcome) { provider.ObserveImagePull(o.Duration, o.Err) }})
 	end = func(ctx context.Context) error {

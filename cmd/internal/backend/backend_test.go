@@ -51,6 +51,9 @@ func TestWrongValuesAreNamed(t *testing.T) {
 	for _, arg := range []string{
 		"--vcenter-max-concurrent-requests=0", "--vcenter-max-concurrent-requests=-1", "--vcenter-request-timeout=0s", "--vcenter-request-timeout=-1s",
 		"--driver-call-timeout=0s", "--driver-call-timeout=-5m", "--max-concurrent-image-pulls=0",
+		"--vcenter-min-concurrent-requests=0", "--datastore-max-concurrent-operations=0",
+		"--vcenter-breaker-failures=0", "--vcenter-breaker-max-wait=0s",
+		"--vcenter-max-attempts=0", "--vcenter-retry-budget=0", "--vcenter-retry-budget=1.1",
 	} {
 		f, _ := parsed(t, arg)
 		name, _, _ := strings.Cut(arg, "=")
