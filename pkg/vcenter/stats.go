@@ -21,6 +21,8 @@ type HostStats struct {
 	// InFlight counts the calls under way, Waiting those that wait for their turn,
 	// LongPolls those that rest in vCenter and need no turn.
 	InFlight, Waiting, LongPolls int
+	// Tasks counts the tasks of vCenter that somebody waits for.
+	Tasks int
 	// Overloads counts how often the limit was lowered, or would have been if it could.
 	Overloads uint64
 	// Retries counts the calls that were sent again, RetriesDenied those that were

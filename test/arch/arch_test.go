@@ -60,16 +60,18 @@ var layers = map[string][]string{
 	"pkg/image/vmdk":     {"pkg/errdefs"},
 
 	// vSphere, from the session up to the machine.
-	"pkg/vcenter":     {"pkg/api/...", "pkg/errdefs", "pkg/version"},
-	"pkg/datastore":   {"pkg/errdefs", "pkg/vcenter"},
-	"pkg/kvstore":     {"pkg/datastore", "pkg/errdefs", "pkg/migration"},
-	"pkg/inventory":   {"pkg/errdefs", "pkg/guestinfo", "pkg/vcenter"},
-	"pkg/virtualdisk": {"pkg/datastore", "pkg/errdefs", "pkg/image/vmdk", "pkg/vcenter", "pkg/vch"},
-	"pkg/vch":         {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/migration/...", "pkg/vcenter"},
-	"pkg/containervm": {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image", "pkg/migration", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume"},
-	"pkg/spi/vsphere": {"pkg/api/...", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/migration/...", "pkg/spi", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume/..."},
+	"pkg/vcenter":        {"pkg/api/...", "pkg/errdefs", "pkg/version"},
+	"pkg/datastore":      {"pkg/errdefs", "pkg/vcenter"},
+	"pkg/kvstore":        {"pkg/datastore", "pkg/errdefs", "pkg/migration"},
+	"pkg/inventory":      {"pkg/errdefs", "pkg/guestinfo", "pkg/vcenter"},
+	"pkg/virtualdisk":    {"pkg/datastore", "pkg/errdefs", "pkg/image/vmdk", "pkg/vcenter", "pkg/vch"},
+	"pkg/vch":            {"pkg/api/...", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/migration/...", "pkg/vcenter"},
+	"pkg/containercache": {"pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/vcenter", "pkg/vch"},
+	"pkg/containervm":    {"pkg/api/...", "pkg/containercache", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image", "pkg/migration", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume"},
+	"pkg/spi/vsphere":    {"pkg/api/...", "pkg/containercache", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/migration/...", "pkg/spi", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume/..."},
 
 	// What people and programs call.
+	"pkg/metrics":               {"pkg/containercache", "pkg/vcenter"},
 	"pkg/provider":              {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/version"},
 	"pkg/provider/cmi":          {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/version"},
 	"pkg/provider/providertest": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/spi/..."},
@@ -84,7 +86,7 @@ var layers = map[string][]string{
 
 // fences says which packages may import a library, in tests too.
 var fences = map[string][]string{
-	"github.com/vmware/govmomi":                      {"pkg/vcenter", "pkg/datastore", "pkg/inventory", "pkg/virtualdisk", "pkg/vch", "pkg/containervm", "pkg/image/vsphere", "pkg/volume/vmdk", "pkg/volume/nfs", "pkg/spi/vsphere", "pkg/cli", "cmd/vchsim", "test"},
+	"github.com/vmware/govmomi":                      {"pkg/vcenter", "pkg/datastore", "pkg/inventory", "pkg/virtualdisk", "pkg/vch", "pkg/containercache", "pkg/containervm", "pkg/image/vsphere", "pkg/volume/vmdk", "pkg/volume/nfs", "pkg/spi/vsphere", "pkg/cli", "cmd/vchsim", "test"},
 	"github.com/gardener/machine-controller-manager": {"pkg/provider", "cmd", "test"},
 	"google.golang.org/grpc":                         {"pkg/api/cmi", "pkg/provider/cmi", "cmd", "test"},
 	"github.com/grpc-ecosystem":                      {"pkg/provider/cmi", "cmd"},
