@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
@@ -309,7 +310,8 @@ func TestAProcessThatEndsLeavesNothingButHoldersThatAreFound(t *testing.T) {
 	for n, method := range []string{"ImportVApp", "WaitForUpdatesEx", "POST /nfc", "HttpNfcLeaseGetManifest", "HttpNfcLeaseComplete", "RetrievePropertiesEx", "CopyVirtualDisk_Task", "Destroy_Task"} {
 		for _, executed := range []string{vchsim.KindConnectionReset, vchsim.KindResponseLost} {
 			upload := "up" + strconv.Itoa(n) + strings.ToLower(executed)
-			w.sim.ClearFaults()
+			// Whoever looks afterwards is another process, whose circuit breaker knows nothing of this one's end.
+			dying, _ := w.process(vcenter.NewPool(vcenter.Options{}))
 			// From this call on the process is heard of no more.
 			stop := w.sim.OnCall(method, func() {
 				if err := errors.Join(w.sim.SetFault(vchsim.FaultRule{Method: method, Kind: executed, Count: 1}),
@@ -317,7 +319,7 @@ func TestAProcessThatEndsLeavesNothingButHoldersThatAreFound(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			err := w.importDisk(t.Context(), w.dir+"/"+upload+".vmdk", c.content(), c.mark(upload), quiet)
+			err := dying.importDisk(t.Context(), w.dir+"/"+upload+".vmdk", c.content(), c.mark(upload), quiet)
 			stop()
 			w.sim.ClearFaults()
 			if method != "Destroy_Task" && err == nil {

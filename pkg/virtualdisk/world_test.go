@@ -90,41 +90,46 @@ func newImportWorld(t *testing.T, options vchsim.Options) *importWorld {
 		t.Fatal(err)
 	}
 	t.Cleanup(sim.Close)
-	pool := vcenter.NewPool(vcenter.Options{})
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+	w := &importWorld{T: t, sim: sim, dir: "disks/a"}
+	w.Maker, w.files = w.process(vcenter.NewPool(vcenter.Options{}))
+	if err := w.files.MakeDirectory(t.Context(), w.dir, true); err != nil {
+		t.Fatal(err)
+	}
+	if w.dir, err = w.files.Resolve(t.Context(), w.dir); err != nil {
+		t.Fatal(err)
+	}
+	w.foreign = w.present()
+	return w
+}
+
+// process returns a maker and its files as a process has them, with its sessions, which
+// end with the test.
+func (w *importWorld) process(pool *vcenter.Pool) (*Maker, *datastore.Files) {
+	w.Helper()
+	w.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.Context()), 10*time.Second)
 		defer cancel()
 		if err := pool.Close(ctx); err != nil {
-			t.Log(err)
+			w.Log(err)
 		}
 	})
-	cfg, err := vcenter.ConfigFromSecret(sim.Secret())
+	cfg, err := vcenter.ConfigFromSecret(w.sim.Secret())
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	client, err := pool.Client(t.Context(), cfg)
+	client, err := pool.Client(w.Context(), cfg)
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	host, err := vch.Find(t.Context(), client, v1alpha1.VirtualContainerHost{Datacenter: sim.Datacenter, Name: sim.VCHName})
+	host, err := vch.Find(w.Context(), client, v1alpha1.VirtualContainerHost{Datacenter: w.sim.Datacenter, Name: w.sim.VCHName})
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
 	ds := host.Datastores[host.ImageStore.Datastore]
 	files := datastore.New(datastore.Options{
 		Client: client, Datacenter: host.Datacenter, DatacenterPath: host.DatacenterPath, Datastore: ds.Ref, Name: ds.Name, Type: ds.Type,
 	})
-	w := &importWorld{T: t, sim: sim, dir: "disks/a", files: files, Maker: New(Options{
-		Client: client, Host: host, Files: files, Datastore: ds, Kind: "image",
-	})}
-	if err := files.MakeDirectory(t.Context(), w.dir, true); err != nil {
-		t.Fatal(err)
-	}
-	if w.dir, err = files.Resolve(t.Context(), w.dir); err != nil {
-		t.Fatal(err)
-	}
-	w.foreign = w.present()
-	return w
+	return New(Options{Client: client, Host: host, Files: files, Datastore: ds, Kind: "image"}), files
 }
 
 // present is everything in the world: VMs and files.
