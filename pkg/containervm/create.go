@@ -25,6 +25,11 @@ import (
 // be the machine's own, made by a call that was cut off. A missing image disk,
 // ISO or disk of a volume is FailedPrecondition, and vcenter.IsFileNotFound tells it from others.
 func (o *Operator) Create(ctx context.Context, spec *types.VirtualMachineConfigSpec) error {
+	release, err := o.heavy(ctx, spec.Files.VmPathName)
+	if err != nil {
+		return o.convert(err, "create VM %q in VCH %s", spec.Name, o.host.Name)
+	}
+	defer release()
 	task, err := o.createTask(ctx, spec)
 	if err == nil {
 		err = o.await(ctx, task)

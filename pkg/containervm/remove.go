@@ -25,6 +25,11 @@ import (
 // shared are datastore paths that must survive, and so must what the VM's disks are
 // children of, and those of volumes; a directory that holds one is not deleted.
 func (o *Operator) Remove(ctx context.Context, vm *VM, shared ...string) error {
+	release, err := o.heavy(ctx, vm.VMX) // before the looks, not between them and the deed
+	if err != nil {
+		return o.convert(err, "destroy VM %q (%s)", vm.Name, vm.Ref.Value)
+	}
+	defer release()
 	if vm.detached {
 		// Time has gone by: what somebody attached meanwhile must not be destroyed.
 		fresh, err := o.Reread(ctx, vm)
@@ -34,7 +39,7 @@ func (o *Operator) Remove(ctx context.Context, vm *VM, shared ...string) error {
 		vm = fresh
 	}
 	dir, ownDir := vm.Directory() // first: it cannot be asked for any more once the VM is gone
-	vm, err := o.Detach(ctx, vm, shared...)
+	vm, err = o.Detach(ctx, vm, shared...)
 	if err != nil {
 		return err
 	}
@@ -116,6 +121,11 @@ func (o *Operator) RemoveLeftovers(ctx context.Context, dir, displayName string,
 	if err := o.mayDelete(dir, shared); err != nil {
 		return err
 	}
+	release, err := o.heavy(ctx, dir)
+	if err != nil {
+		return o.convert(err, "delete directory %s", dir)
+	}
+	defer release()
 	child, err := methods.FindChild(ctx, vim, &types.FindChild{This: *vim.ServiceContent.SearchIndex, Entity: o.host.Folder, Name: displayName})
 	if err != nil {
 		return o.convert(err, "look for a VM %q in VCH %s", displayName, o.host.Name)

@@ -231,6 +231,11 @@ func (m *Maker) findHolder(ctx context.Context, mark Mark) (*types.ManagedObject
 // error. FailedPrecondition: it is not that VM, it is not off, or it has a disk that is
 // not its own, which would be deleted too.
 func (m *Maker) DestroyHolder(ctx context.Context, ref types.ManagedObjectReference, mark Mark) error {
+	release, err := m.o.Client.Heavy(ctx, m.o.Datastore.Ref) // before the look, not between it and the deed
+	if err != nil {
+		return vcenter.Convert(err, "destroy VM %s", ref.Value)
+	}
+	defer release()
 	h, err := m.readHolder(ctx, ref)
 	if err != nil || h == nil {
 		return err

@@ -85,6 +85,11 @@ func (m *Maker) open(ctx context.Context, mark Mark) (*lease, error) {
 	if m.o.Host.Pool.Type == "VirtualApp" {
 		req.Folder = nil // the vApp has its own
 	}
+	release, err := m.o.Client.Heavy(ctx, m.o.Datastore.Ref)
+	if err != nil {
+		return l, vcenter.Convert(err, "begin the import of %s %s into VM %q", mark.Kind, mark.Subject, mark.name())
+	}
+	defer release() // before the content is sent, which takes a turn of its own
 	// The call is not cut off: without its answer the holder could not be taken
 	// away before its lease runs out. It has the session's own limit.
 	res, err := methods.ImportVApp(context.WithoutCancel(ctx), vim, req)
