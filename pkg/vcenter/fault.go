@@ -8,9 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -193,13 +190,7 @@ func kindOfTransport(err error) errdefs.Kind {
 	}
 	// url.Error holds HTTP statuses too, for example 503 of a vCenter that is
 	// starting; net.Error resolving, dialing, resets and time-outs of both.
-	if _, ok := errors.AsType[*url.Error](err); ok {
-		return errdefs.Unavailable
-	}
-	if _, ok := errors.AsType[net.Error](err); ok {
-		return errdefs.Unavailable
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isGarbled(err) {
+	if isNetwork(err) || isGarbled(err) {
 		return errdefs.Unavailable
 	}
 	return errdefs.Internal

@@ -84,12 +84,12 @@ func TestADeadVCenterIsNotAskedAndHoldsUpNoOther(t *testing.T) { // not parallel
 func TestAVCenterThatHangsTakesNoTurnOfAnother(t *testing.T) { // not parallel: vcsim has settings that its instances share
 	s := startSim(t)
 	var mu sync.Mutex
-	hang := map[soap.RoundTripper]bool{}
+	sessions := 0
 	hung := make(chan struct{}, 10)
 	pool := newPool(t, Options{MaxConcurrent: 2, MinConcurrent: 1, Middleware: func(next soap.RoundTripper) soap.RoundTripper {
 		mu.Lock()
-		hang[next] = len(hang) == 0
-		hangs := hang[next]
+		sessions++
+		hangs := sessions == 1
 		mu.Unlock()
 		return roundTripFunc(func(ctx context.Context, req, res soap.HasFault) error {
 			if hangs && Method(req) == "CurrentTime" {

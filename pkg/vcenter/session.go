@@ -82,7 +82,7 @@ func newSession(p *Pool, to *target, key [sha256.Size]byte, h *host) (*session, 
 	// A redirect could carry the credentials elsewhere.
 	s.soap.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-	rt := observe(s.soap, p.opts.Clock, p.opts.Observer)
+	rt := observe(understood(s.soap), p.opts.Clock, p.opts.Observer)
 	if p.opts.Middleware != nil {
 		rt = p.opts.Middleware(rt)
 	}

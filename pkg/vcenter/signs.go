@@ -7,10 +7,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +18,6 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
-	"github.com/vmware/govmomi/vim25/xml"
 	"k8s.io/utils/clock"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -171,22 +168,7 @@ func isTransport(err error) bool {
 	if e, ok := errors.AsType[*errdefs.Error](err); ok {
 		return e.Kind == errdefs.DeadlineExceeded // of bound
 	}
-	if _, ok := errors.AsType[*url.Error](err); ok {
-		return true
-	}
-	if _, ok := errors.AsType[net.Error](err); ok {
-		return true
-	}
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isGarbled(err)
-}
-
-// isGarbled reports that an answer was cut off or is no XML.
-func isGarbled(err error) bool {
-	if _, ok := errors.AsType[*xml.SyntaxError](err); ok {
-		return true
-	}
-	_, ok := errors.AsType[xml.UnmarshalError](err)
-	return ok
+	return isNetwork(err) || isGarbled(err)
 }
 
 // isLate reports that Options.CallTimeout, or that of the connection, was over.
