@@ -5,13 +5,16 @@
 # Runs test/chaos for longer than the test suites do; see docs/chaos.md. Variables:
 #
 #   CHAOS_MODE      long (default): a run of all kinds of faults, with samples of memory,
-#                   goroutines and sessions; drill: one kind after the other; short:
-#                   the run of the test suites
+#                   goroutines and sessions; soak: a longer one of the kinds that leave the
+#                   programs running, which fails if one of those grows; drill: one kind after
+#                   the other; short: the run of the test suites
 #   CHAOS_SEED      what to draw the faults from (default: the time, which is printed)
-#   CHAOS_MACHINES  number of machines (default: 200; in a drill 4)
-#   CHAOS_MINUTES   how long there are faults (default: 10)
+#   CHAOS_MACHINES  number of machines (default: 200; in a soak 50, in a drill 4)
+#   CHAOS_MINUTES   how long there are faults (default: 10; in a soak 30)
 #   CHAOS_SECONDS   in a drill, how long each fault lasts (default: 20)
 #   CHAOS_KINDS     names of the kinds, with spaces between them (default: all)
+#   CHAOS_RESTART   not empty: the machine-controller is started again after the faults, so that
+#                   the recovery is not MCM's waiting
 #   CHAOS_NODES     not empty: machines join as hollow nodes, a process each
 #   CHAOS_OUT       directory for the samples, as CSV and SVG, and for the programs' logs
 #                   if the run fails (default: a new one in the temporary directory)

@@ -20,6 +20,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"os/signal"
 	"syscall"
@@ -57,6 +58,7 @@ type settings struct {
 	tls             cmi.TLSFiles
 	credentialsDir  string
 	metricsAddress  string
+	profiling       bool
 	maxCalls        int
 	shutdownTimeout time.Duration
 	backend         backend.Flags
@@ -91,6 +93,7 @@ func command(endpoint string) *cobra.Command {
 	f.StringVar(&s.credentialsDir, "credentials-dir", "",
 		"Directory with a file for each of the Secret's vsphere* keys. They are used for requests whose Secret has none of these keys, and read for each.")
 	f.StringVar(&s.metricsAddress, "metrics-address", ":10260", "Where to serve /metrics and /healthz by HTTP; empty for nowhere.")
+	f.BoolVar(&s.profiling, "profiling", false, "Serve /debug/pprof/ there as well, as MCM's programs do with this flag.")
 	f.IntVar(&s.maxCalls, "max-concurrent-calls", cmi.DefaultMaxConcurrentCalls, "Number of calls that may be under way at the same time.")
 	f.DurationVar(&s.shutdownTimeout, "shutdown-timeout", 25*time.Second, "How long calls that are under way may go on after a signal to end.")
 	s.backend.AddTo(f)
@@ -194,6 +197,10 @@ func (s *settings) metrics(ctx context.Context, registry prometheus.Gatherer, en
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n") // the client has gone
 	})
+	if s.profiling {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	}
 	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	go func() {
 		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

@@ -181,6 +181,26 @@ func TestMetricsAndHealthAreServed(t *testing.T) {
 	}
 }
 
+func TestProfilesAreServedWhenTheyAreAskedFor(t *testing.T) {
+	t.Parallel()
+	for want, args := range map[int][]string{http.StatusOK: {"--profiling"}, http.StatusNotFound: nil} {
+		s := serving(t, socket(t), nil, args...)
+		s.works("the start")
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.metrics+"/debug/pprof/goroutine?debug=1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("flags %v: %s", args, response.Status)
+		}
+	}
+}
+
 func TestSIGTERMLetsCallsEndAndLogsOut(t *testing.T) {
 	t.Parallel()
 	sim := simulated(t, vchsim.Options{NoForeign: true, Guest: vchsim.GuestOptions{Delay: 1500 * time.Millisecond}})

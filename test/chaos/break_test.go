@@ -122,29 +122,6 @@ func through(t *testing.T, w *World) (*stack.Inventory, error) {
 	return vcenter.Inventory(t.Context())
 }
 
-func TestWhatGrewIsNamed(t *testing.T) {
-	t.Parallel()
-	before := Sample{Programs: map[string]Usage{"driver": {Goroutines: 20, Files: 10}}}
-	for name, test := range map[string]struct {
-		after map[string]Usage
-		want  string
-	}{
-		"as before":      {after: map[string]Usage{"driver": {Goroutines: 20, Files: 10}}},
-		"a little more":  {after: map[string]Usage{"driver": {Goroutines: 20 + room, Files: 10 + room}}},
-		"goroutines":     {after: map[string]Usage{"driver": {Goroutines: 21 + room, Files: 10}}, want: "driver has 85 goroutines, before the faults 20"},
-		"files":          {after: map[string]Usage{"driver": {Goroutines: 20, Files: 11 + room}}, want: "driver has 75 open files, before the faults 10"},
-		"no driver left": {want: "driver does not answer"},
-	} {
-		got := ""
-		if err := before.grown(Sample{Programs: test.after}); err != nil {
-			got = err.Error()
-		}
-		if diff := cmp.Diff(test.want, got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
-		}
-	}
-}
-
 func TestSamplesBecomeTablesAndCharts(t *testing.T) {
 	t.Parallel()
 	samples := []Sample{

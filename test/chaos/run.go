@@ -22,8 +22,16 @@ type RunOptions struct {
 	Machines int
 	// For is how long the plan is.
 	For time.Duration
-	// Patience is how long the recovery, and the removal of all machines, may take.
+	// Met is how many kinds must have met a request. On a computer that is slow enough for
+	// fewer, the plan is followed again.
+	Met int
+	// Patience is how long the recovery, and the removal of all machines, may take. It
+	// ends waits for what will never come, so it should be longer than all that MCM and the
+	// driver wait for, however busy the computer is.
 	Patience time.Duration
+	// Restart starts the machine-controller again when the faults are over, as an operator
+	// would who does not want to wait for what MCM leaves alone for minutes after some errors.
+	Restart bool
 	// Record, if not nil, gets a sample every Interval.
 	Record   func(Sample)
 	Interval time.Duration
@@ -35,8 +43,16 @@ type Report struct {
 	// well, from the end of the faults to that, and from the scaling to zero to nothing
 	// being left.
 	Calm, Recovery, Removal time.Duration
+	// Begun and Over are when the faults began and were over, since the begin of the recording.
+	Begun, Over time.Duration
 	// Before and After are samples with all machines there and no fault.
 	Before, After Sample
+	// Held and Left are what programs held with all machines there before any fault, and
+	// at the end with none.
+	Held, Left map[string]Holdings
+	// Quiet is the time from nothing being left to programs holding no more than before:
+	// they close connections that have been idle for a while.
+	Quiet time.Duration
 	// Sessions are at the end: those of the driver that it uses or has used.
 	Sessions Sessions
 	// Met are the kinds during whose steps requests came to the vCenter, sorted: those that
@@ -62,7 +78,7 @@ type Sessions struct {
 
 // Run follows a plan. Its error says everything that was not as it should be.
 func (w *World) Run(ctx context.Context, o RunOptions) (*Report, error) {
-	r := &Report{}
+	r, start := &Report{}, time.Now()
 	if o.Record != nil {
 		defer w.record(ctx, o.Interval, o.Record)()
 	}
@@ -71,10 +87,17 @@ func (w *World) Run(ctx context.Context, o RunOptions) (*Report, error) {
 		return r, err
 	}
 	w.logf("%.1f s until %d machines were there; the faults begin", r.Calm.Seconds(), o.Machines)
-	if r.Met, err = w.follow(ctx, o.Plan, o.For); err != nil {
+	r.Begun = time.Since(start)
+	if err := w.faults(ctx, o, r); err != nil {
 		return r, err
 	}
+	r.Over = time.Since(start)
 	w.logf("the faults are over")
+	if o.Restart {
+		if err := w.kill(stack.MachineController); err != nil {
+			return r, err
+		}
+	}
 	if err := w.scale(ctx, o.Machines); err != nil {
 		return r, err
 	}
@@ -83,14 +106,24 @@ func (w *World) Run(ctx context.Context, o RunOptions) (*Report, error) {
 		return r, fmt.Errorf("recover: %w", err)
 	}
 	w.logf("%.1f s until all %d machines were well again", r.Recovery.Seconds(), o.Machines)
-	var errs []error
-	_, err = until(ctx, o.Patience, func(ctx context.Context) error {
-		r.After = w.sample(ctx, time.Now())
-		return r.Before.grown(r.After)
-	})
-	errs = append(errs, err)
-	errs = append(errs, w.end(ctx, before, o.Patience, r))
-	return r, errors.Join(errs...)
+	r.After = w.sample(ctx, time.Now())
+	return r, w.end(ctx, before, o.Patience, r)
+}
+
+// faults follows the plan until enough kinds have met requests.
+func (w *World) faults(ctx context.Context, o RunOptions, r *Report) error {
+	for deadline := time.Now().Add(o.Patience); ; {
+		met, err := w.follow(ctx, o.Plan, o.For)
+		r.Met = slices.Compact(slices.Sorted(slices.Values(append(r.Met, met...))))
+		switch {
+		case err != nil:
+			return err
+		case len(r.Met) >= o.Met:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("only while %v struck did requests come, want %d kinds", r.Met, o.Met)
+		}
+	}
 }
 
 // begin makes all machines and takes the first sample.
@@ -107,7 +140,14 @@ func (w *World) begin(ctx context.Context, machines int, patience time.Duration,
 		return nil, fmt.Errorf("make the machines before any fault: %w", err)
 	}
 	r.Before = w.sample(ctx, time.Now())
-	return before, nil
+	_, err = until(ctx, patience, func(ctx context.Context) error {
+		r.Held = w.holdings(ctx)
+		if len(r.Held) < len(w.Stack.Profiles()) {
+			return errors.New("not all programs say what they hold")
+		}
+		return nil
+	})
+	return before, err
 }
 
 // end removes all machines and looks at what is left.
@@ -120,11 +160,21 @@ func (w *World) end(ctx context.Context, before *stack.Inventory, patience time.
 		return fmt.Errorf("remove all machines: %w", err)
 	}
 	w.logf("%.1f s until nothing was left", r.Removal.Seconds())
+	r.Quiet, err = until(ctx, patience, func(ctx context.Context) error {
+		r.Left = w.holdings(ctx)
+		r.Sessions = w.sessions()
+		return errors.Join(leaked(r.Held, r.Left), r.Sessions.tooMany())
+	})
+	w.logf("%.1f s until the programs were quiet", r.Quiet.Seconds())
 	w.mu.Lock()
 	r.Logins, r.Requests, r.Revived = w.Sim.Logins(), w.answers.Arrived(), maps.Clone(w.revived)
 	w.mu.Unlock()
-	r.Sessions = w.sessions()
-	if s := r.Sessions; s.Used > 1+s.Secrets {
+	return err
+}
+
+// tooMany is not nil if a Secret has more than one session.
+func (s Sessions) tooMany() error {
+	if s.Used > 1+s.Secrets {
 		return fmt.Errorf("%d sessions after %d changes of the Secret", s.Used, s.Secrets)
 	}
 	return nil
@@ -199,12 +249,14 @@ func (w *World) follow(ctx context.Context, plan Plan, length time.Duration) ([]
 	return slices.Compact(met), errors.Join(errs...)
 }
 
-// step breaks a thing and mends it.
+// step breaks a thing and mends it. It takes its time from now on, even if it comes later
+// than planned.
 func (w *World) step(ctx context.Context, step Step, start time.Time) error {
+	over := time.Now().Add(step.For)
 	arrived := w.answers.Arrived()
 	said, end, err := step.Kind.strike(ctx, w, step.Strength)
 	w.logf("%6.1f s %s for %.1f s %s", time.Since(start).Seconds(), step.Kind.Name, step.For.Seconds(), said)
-	errs := []error{err, waitUntil(ctx, start.Add(step.At+step.For))}
+	errs := []error{err, waitUntil(ctx, over)}
 	w.logf("%6.1f s %s ends, %d requests came meanwhile", time.Since(start).Seconds(), step.Kind.Name, w.answers.Arrived()-arrived)
 	if end != nil {
 		// The run may be over; what is broken is mended all the same.
@@ -216,7 +268,7 @@ func (w *World) step(ctx context.Context, step Step, start time.Time) error {
 }
 
 // mendTimeout is how long it may take to undo a fault.
-const mendTimeout = 2 * time.Minute
+const mendTimeout = 2 * untilItWorksTimeout
 
 // waitUntil waits for a moment, or returns why it does not.
 func waitUntil(ctx context.Context, at time.Time) error {

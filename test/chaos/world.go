@@ -89,7 +89,7 @@ func Start(ctx context.Context, options Options) (_ *World, err error) {
 	behind.Secret = w.access()
 	w.Stack, err = stack.Start(ctx, stack.Options{
 		Programs: options.Programs, Cluster: options.Cluster, Dir: options.Dir, Namespace: options.Namespace,
-		Join: options.Join, Sidecar: true, VCenter: &behind,
+		Join: options.Join, Sidecar: true, VCenter: &behind, Profiling: true,
 		// Machines that are being removed count, and MCM would make no new ones for most of the time.
 		MCMArgs: []string{"--safety-up=1000"},
 	})
@@ -261,10 +261,13 @@ func every(ctx context.Context, interval time.Duration, f func(context.Context))
 	}
 }
 
-// untilItWorks repeats f while the API server may be away, for a minute.
+// untilItWorksTimeout is for an API server that a busy computer starts again.
+const untilItWorksTimeout = 5 * time.Minute
+
+// untilItWorks repeats f while the API server may be away.
 func untilItWorks(ctx context.Context, f func(context.Context) error) error {
 	var last error
-	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, untilItWorksTimeout, true, func(ctx context.Context) (bool, error) {
 		last = f(ctx)
 		return last == nil, nil
 	})

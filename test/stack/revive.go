@@ -60,9 +60,16 @@ func (s *Stack) Revive(ctx context.Context) ([]string, error) {
 }
 
 // Metrics are the addresses of the metrics of the Pod's programs, by name.
-func (s *Stack) Metrics() map[string]string {
+func (s *Stack) Metrics() map[string]string { return s.pages("metrics") }
+
+// Profiles are the addresses below which the Pod's programs serve their profiles, by
+// name. They do with Options.Profiling.
+func (s *Stack) Profiles() map[string]string { return s.pages("debug/pprof/") }
+
+// pages are the addresses of one page of the Pod's programs.
+func (s *Stack) pages(path string) map[string]string {
 	at := map[string]string{}
-	add := func(name string, port int) { at[name] = fmt.Sprintf("http://127.0.0.1:%d/metrics", port) }
+	add := func(name string, port int) { at[name] = fmt.Sprintf("http://127.0.0.1:%d/%s", port, path) }
 	for _, c := range s.controllers {
 		add(c.name, c.port)
 	}

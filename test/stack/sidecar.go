@@ -91,7 +91,8 @@ func (s *Stack) launchDriver(ctx context.Context) error {
 	}
 	side.metrics = ports[0]
 	flags = append(flags, "--endpoint="+side.endpoint(), "--credentials-dir="+side.credentials,
-		fmt.Sprintf("--metrics-address=127.0.0.1:%d", side.metrics), "--v=3")
+		fmt.Sprintf("--metrics-address=127.0.0.1:%d", side.metrics),
+		fmt.Sprintf("--profiling=%t", s.options.Profiling), "--v=3")
 	side.process, err = s.start(ctx, VCHDriver, s.options.Programs.Path(VCHDriver), flags)
 	return err
 }

@@ -53,6 +53,8 @@ type Options struct {
 	VCHSimArgs []string
 	// MCMArgs are further flags of MCM.
 	MCMArgs []string
+	// Profiling makes all programs of the Pod serve their profiles beside their metrics.
+	Profiling bool
 	// VCenter is a vCenter that serves already, as when the test itself simulates it. The
 	// installation then starts none, and leaves it alone.
 	VCenter *VCenter
@@ -248,6 +250,7 @@ func (s *Stack) StartControllers(ctx context.Context) error {
 		return []string{
 			"--control-kubeconfig=" + s.kubeconfig, "--target-kubeconfig=" + target, "--namespace=" + s.options.Namespace,
 			"--address=127.0.0.1", fmt.Sprintf("--port=%d", port), "--kube-api-qps=200", "--kube-api-burst=400", "--v=3",
+			fmt.Sprintf("--profiling=%t", s.options.Profiling),
 		}
 	}
 	mcm := append(append(common(ports[0]), "--machine-safety-overshooting-period=300ms"), s.options.MCMArgs...)
