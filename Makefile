@@ -33,7 +33,7 @@ lint: ## Lint and check the formatting.
 	@hack/lint.sh
 
 .PHONY: test
-test: ## Run all tests: unit, e2e and MCM's integration framework.
+test: ## Run all tests: unit, e2e, a short chaos and MCM's integration framework.
 	@hack/test.sh
 
 .PHONY: test-unit

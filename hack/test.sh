@@ -3,12 +3,14 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Runs the test suites, all of them or those that are named:
-#   hack/test.sh [unit] [e2e] [integration]
+#   hack/test.sh [unit] [e2e] [chaos] [integration]
 #
 #   unit         all packages with the race detector: unit tests, conformance of
 #                the SPI implementations, the provider on a simulated vCenter,
 #                layers and manifests
 #   e2e          test/e2e: real API server, real MCM, nodes that join
+#   chaos        test/chaos: two minutes of an installation under faults, by a fixed seed;
+#                hack/chaos.sh does it for longer
 #   integration  MCM's own integration framework, in namespaces of its own, with the
 #                driver in the machine-controller and as a sidecar
 #
@@ -22,7 +24,6 @@ unit() {
   local all packages kernel
   kernel=$(hack/kernel.sh) || return 1
   all=$(go list ./...) || return 1
-  # test/chaos/runs is for make chaos until it has passed often enough to decide anything.
   packages=$(grep -v -e '/test/e2e$' -e '/test/chaos/runs$' -e '/test/integration/controller$' <<<"$all")
   # shellcheck disable=SC2086 # one word per package
   BOOT_KERNEL_DIR=$kernel CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m -skip '(UnderFaults|AtFullSize)$' $packages || return 1
@@ -41,15 +42,22 @@ e2e() {
   E2E_CONTROLPLANE_DIR=$controlplane go test -count=1 -timeout 30m -v ./test/e2e
 }
 
+chaos() {
+  local controlplane
+  controlplane=$(hack/controlplane.sh) || return 1
+  # It takes three minutes; a busy computer and MCM's waits may make it many times that.
+  CHAOS_MODE=short E2E_CONTROLPLANE_DIR=$controlplane go test -count=1 -timeout 60m -v ./test/chaos/runs
+}
+
 integration() { hack/integration.sh; }
 
 suites=("$@")
-[ $# -gt 0 ] || suites=(unit e2e integration)
+[ $# -gt 0 ] || suites=(unit e2e chaos integration)
 for suite in "${suites[@]}"; do
   case $suite in
-    unit | e2e | integration) ;;
+    unit | e2e | chaos | integration) ;;
     *)
-      echo "test: no suite $suite; there are unit, e2e and integration" >&2
+      echo "test: no suite $suite; there are unit, e2e, chaos and integration" >&2
       exit 2
       ;;
   esac

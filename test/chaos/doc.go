@@ -17,8 +17,12 @@
 // and waits again: the time from there until as many machines are available as there
 // should be, each with a VM of its own that is on, and no other VM, is the recovery. Then
 // it scales to zero and compares the vCenter with what it was at the beginning: VMs with
-// their change versions, files and directories, those of others among them. Sessions
-// and goroutines are compared too.
+// their change versions, files and directories, those of others among them. Then it waits
+// until the programs hold no more than before the faults: goroutines by the function that
+// they began with, and open files by what they are.
+//
+// No check depends on how fast the computer is: what is wrong stays wrong, so all waits
+// end when it is right, and their limits are longer than anything waits for here.
 //
 // Drill is the other way to use the catalogue: one kind at a time, and what each did.
 //

@@ -2,5 +2,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package runs has the runs of test/chaos that need a control plane. hack/test.sh runs
-// the short one with the end-to-end tests, hack/chaos.sh the others.
+// the short one, hack/chaos.sh the others.
 package runs
