@@ -333,7 +333,6 @@ func (d *doctor) checkMachine(host *vch.Config) {
 // files looks at the datastores of a VCH.
 type files struct {
 	client *vcenter.Client
-	waiter *vcenter.Waiter
 	host   *vch.Config
 }
 
@@ -362,7 +361,7 @@ func (f files) exists(ctx context.Context, file string) error {
 	if err != nil {
 		return vcenter.Convert(err, "look for %s", file)
 	}
-	info, err := f.waiter.Task(ctx, res.Returnval)
+	info, err := f.client.Task(ctx, res.Returnval)
 	if vcenter.IsFileNotFound(err) {
 		return errdefs.New(errdefs.FailedPrecondition, "%s does not exist: there is no directory %s", file, dir.String())
 	}

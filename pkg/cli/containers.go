@@ -45,7 +45,6 @@ func (f *containerFlags) sites(ctx context.Context, opts Options, fn func(contex
 		var sites []*site
 		for _, host := range hosts {
 			s := &site{client: client, host: host, operator: containervm.NewOperator(client, host, opts.migrations())}
-			defer s.operator.Close(ctx)
 			var err error
 			if s.members, err = s.operator.Members(ctx); err != nil {
 				errs = append(errs, err)

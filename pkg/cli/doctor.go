@@ -125,15 +125,13 @@ func (d *doctor) examine(ctx context.Context, pool *vcenter.Pool) error {
 		d.skip("the VCH must be found first", checkState, checkData, checkPrivileges, checkISO, checkVolumeStores)
 		return nil
 	}
-	waiter := client.NewWaiter()
-	defer waiter.Close(ctx)
 	d.checkState(ctx, client, host)
 	d.checkData(ctx, client, host)
 	d.checkPrivileges(ctx, client, host)
 	d.checkDatastores(host)
 	d.checkNetworks(host)
-	d.checkISO(ctx, files{client: client, waiter: waiter, host: host})
-	d.checkRootDisk(ctx, files{client: client, waiter: waiter, host: host})
+	d.checkISO(ctx, files{client: client, host: host})
+	d.checkRootDisk(ctx, files{client: client, host: host})
 	d.checkVolumes(ctx, host, volumesOf(d.opts, client, host))
 	d.checkMachine(host)
 	return nil

@@ -22,7 +22,6 @@ import (
 func (d *doctor) checkData(ctx context.Context, client *vcenter.Client, host *vch.Config) {
 	d.checkVCHData(host)
 	operator := containervm.NewOperator(client, host, d.opts.migrations())
-	defer operator.Close(ctx)
 	members, err := operator.Members(ctx)
 	if err != nil {
 		d.fail(checkData, err)

@@ -116,7 +116,6 @@ func listMachines(ctx context.Context, opts Options, client *vcenter.Client, sel
 
 func machinesOf(ctx context.Context, opts Options, client *vcenter.Client, host *vch.Config) ([]machine, error) {
 	operator := containervm.NewOperator(client, host, opts.migrations())
-	defer operator.Close(ctx)
 	listed, err := operator.List(ctx)
 	if err != nil {
 		return nil, err

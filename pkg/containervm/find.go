@@ -25,38 +25,32 @@ type Operator struct {
 	client *vcenter.Client
 	host   *vch.Config
 	data   *migration.Set
-	waiter *vcenter.Waiter
 }
 
 // NewOperator returns an operator that reads old data with the migrations of a set; no
 // call is made.
 func NewOperator(client *vcenter.Client, host *vch.Config, data *migration.Set) *Operator {
-	return &Operator{client: client, host: host, data: data, waiter: client.NewWaiter()}
+	return &Operator{client: client, host: host, data: data}
 }
-
-// Close ends what the operator holds in vCenter, also when ctx has ended.
-func (o *Operator) Close(ctx context.Context) { o.waiter.Close(ctx) }
 
 // settleTime is how long a task that was begun is watched after its caller gave up.
 const settleTime = 10 * time.Second
 
 // await waits for a task. When the wait fails and not the task, the task goes
-// on in vCenter: it is waited for once more, with a waiter that knows nothing
-// of the failure, so that the machine's next operation does not run into it.
+// on in vCenter: it is waited for once more, so that the machine's next operation does not
+// run into it.
 func (o *Operator) await(ctx context.Context, task types.ManagedObjectReference) error {
-	_, err := o.waiter.Task(ctx, task)
+	_, err := o.client.Task(ctx, task)
 	if err == nil || vcenter.IsTaskFault(err) {
 		return err
 	}
-	o.waiter.Close(ctx)
-	o.waiter = o.client.NewWaiter()
 	if ctx.Err() == nil {
-		_, err = o.waiter.Task(ctx, task)
+		_, err = o.client.Task(ctx, task)
 		return err
 	}
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
-	_, _ = o.waiter.Task(settle, task) // the caller's time is over, whatever the answer
+	_, _ = o.client.Task(settle, task) // the caller's time is over, whatever the answer
 	return err
 }
 

@@ -61,7 +61,6 @@ func operatorOn(t *testing.T, w *world.World, data *migration.Set, change func(*
 		change(&host)
 	}
 	o := containervm.NewOperator(client, &host, data)
-	t.Cleanup(func() { o.Close(t.Context()) })
 	return o
 }
 

@@ -103,7 +103,7 @@ func (o *Operator) awaitStarted(ctx context.Context, vm *VM, powerOn *types.Mana
 			PropSet:   []types.PropertySpec{{Type: "Task", PathSet: []string{"info.state", "info.error"}}},
 		})
 	}
-	err := o.waiter.Until(ctx, specs, func(updates []types.ObjectUpdate) (bool, error) {
+	err := o.client.Until(ctx, specs, func(updates []types.ObjectUpdate) (bool, error) {
 		for _, u := range updates {
 			for _, c := range u.ChangeSet {
 				p.note(c, key)

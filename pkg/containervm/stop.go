@@ -76,7 +76,7 @@ func (o *Operator) signal(ctx context.Context, vm *VM, program, argument string,
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err = o.waiter.Until(waitCtx, []types.PropertyFilterSpec{{
+	err = o.client.Until(waitCtx, []types.PropertyFilterSpec{{
 		ObjectSet: []types.ObjectSpec{{Obj: vm.Ref}},
 		PropSet:   []types.PropertySpec{{Type: "VirtualMachine", PathSet: []string{"runtime.powerState"}}},
 	}}, func(updates []types.ObjectUpdate) (bool, error) {

@@ -87,7 +87,5 @@ func convert(err error, format string, args ...any) error {
 
 // await waits for the end of a task.
 func (f *Files) await(ctx context.Context, task types.ManagedObjectReference) (*types.TaskInfo, error) {
-	waiter := f.o.Client.NewWaiter()
-	defer waiter.Close(ctx)
-	return waiter.Task(ctx, task)
+	return f.o.Client.Task(ctx, task)
 }

@@ -224,6 +224,7 @@ func (p *Pool) Close(ctx context.Context) error {
 type Client struct {
 	session *session
 	vim     *vim25.Client
+	hub     *hub
 }
 
 // Vim returns the client for use with govmomi. All that the package comment

@@ -108,6 +108,15 @@ func (s *session) endedError() error {
 	return errdefs.Wrap(errdefs.Unavailable, errEnded, "vCenter %s", s.to.host())
 }
 
+func (s *session) isEnded() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // touch notes that the session is needed.
 func (s *session) touch() (*Client, int, error) {
 	s.mu.Lock()
@@ -125,6 +134,17 @@ func (s *session) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 	_, logins, err := s.touch()
 	if err != nil {
 		return err
+	}
+	return s.call(ctx, req, res, logins)
+}
+
+// quietly is RoundTrip for calls that nobody needs so much that the session must be kept for them.
+func (s *session) quietly(ctx context.Context, req, res soap.HasFault) error {
+	s.mu.Lock()
+	logins, ended := s.logins, s.ended
+	s.mu.Unlock()
+	if ended {
+		return s.endedError()
 	}
 	return s.call(ctx, req, res, logins)
 }
@@ -253,6 +273,7 @@ func (s *session) loggedIn(ctx context.Context, content types.ServiceContent, er
 		"version", content.About.Version, "apiVersion", s.soap.Version, "renewed", s.client != nil)
 	if s.client == nil {
 		s.client = &Client{session: s, vim: &vim25.Client{Client: s.soap, ServiceContent: content, RoundTripper: s}}
+		s.client.hub = newHub(s.client)
 		go s.keepAlive(context.WithoutCancel(ctx))
 	}
 }

@@ -139,6 +139,20 @@ type calls struct {
 	log    []string
 	// answer, if set, is asked before a call goes on: an error is the answer.
 	answer func(ctx context.Context, method string) error
+	// after, if set, is asked when a call has been answered: its error takes the answer's place.
+	after func(method string) error
+}
+
+func (c *calls) set(answer func(context.Context, string) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answer = answer
+}
+
+func (c *calls) setAfter(after func(string) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.after = after
 }
 
 func (c *calls) middleware(next soap.RoundTripper) soap.RoundTripper {
@@ -156,7 +170,17 @@ func (c *calls) middleware(next soap.RoundTripper) soap.RoundTripper {
 				return err
 			}
 		}
-		return next.RoundTrip(ctx, req, res)
+		err := next.RoundTrip(ctx, req, res)
+		c.mu.Lock()
+		after := c.after
+		c.mu.Unlock()
+		if after != nil {
+			if err := after(Method(req)); err != nil {
+				reset(res)
+				return err
+			}
+		}
+		return err
 	})
 }
 

@@ -18,28 +18,42 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
-// world is a session in a simulated vCenter with counted calls.
+// world is a session in a simulated vCenter with counted calls. Its property collectors are those of vchsim:
+// vcsim's do not answer a filter that is made while a wait rests.
 type world struct {
-	*sim
 	*Client
+	sim  *vchsim.Sim
 	seen *calls
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldWith(t, Options{}) }
+
+func newWorldWith(t *testing.T, opts Options) *world {
 	t.Helper()
-	w := &world{sim: startSim(t), seen: &calls{}}
-	w.Client = open(t, newPool(t, Options{Middleware: w.seen.middleware}), w.config())
+	s, err := vchsim.Start(t.Context(), vchsim.Options{DockerContainers: 16, NoForeign: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	w := &world{sim: s, seen: &calls{}}
+	opts.Middleware = w.seen.middleware
+	w.Client = open(t, newPool(t, opts), Config{
+		Endpoint: strings.TrimPrefix(s.URL(), "https://"), Username: vchsim.DefaultUsername, Password: vchsim.DefaultPassword, CABundle: s.CACert(),
+	})
 	w.seen.take()
 	return w
 }
 
-// vms returns the VMs of the inventory, all powered on.
+// vms returns the VMs of the inventory that are powered on, but the appliance.
 func (w *world) vms() []types.ManagedObjectReference {
 	var refs []types.ManagedObjectReference
-	for _, e := range w.model.Map().All("VirtualMachine") {
-		refs = append(refs, e.Reference())
+	for _, vm := range w.sim.VMs() {
+		if vm.On && vm.Ref != w.sim.ApplianceRef() {
+			refs = append(refs, vm.Ref)
+		}
 	}
 	return refs
 }
@@ -71,11 +85,10 @@ func power(vm types.ManagedObjectReference) []types.PropertyFilterSpec {
 
 func TestATaskIsWaitedForWithFewCalls(t *testing.T) {
 	w := newWorld(t)
-	waiter := w.NewWaiter()
 	for i, vm := range w.vms()[:2] {
 		ref := w.powerOff(t, vm)
 		w.seen.take()
-		info, err := waiter.Task(t.Context(), ref)
+		info, err := w.Task(t.Context(), ref)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,36 +98,21 @@ func TestATaskIsWaitedForWithFewCalls(t *testing.T) {
 		got := w.seen.take()
 		polls := len(slices.DeleteFunc(slices.Clone(got), func(m string) bool { return m != "WaitForUpdatesEx" }))
 		others := slices.DeleteFunc(got, func(m string) bool { return m == "WaitForUpdatesEx" })
-		want := []string{"CreatePropertyCollector", "CreateFilter"}[i:]
-		if diff := cmp.Diff(want, others); diff != "" || polls > 2 {
+		want := []string{"CreatePropertyCollector", "CreateListView", "CreateFilter", "ModifyListView"}[3*i:]
+		if diff := cmp.Diff(want, others); diff != "" || polls > 3 {
 			t.Errorf("wait %d: %d polls and (-want +got):\n%s", i, polls, diff)
 		}
-	}
-	waiter.Close(t.Context())
-	waiter.Close(t.Context())
-	if diff := cmp.Diff([]string{"DestroyPropertyCollector"}, w.seen.take()); diff != "" {
-		t.Errorf("close (-want +got):\n%s", diff)
-	}
-}
-
-func TestAWaiterThatNeverWaitedCostsNothing(t *testing.T) {
-	w := newWorld(t)
-	w.NewWaiter().Close(t.Context())
-	if log := w.seen.take(); len(log) != 0 {
-		t.Errorf("calls: %v", log)
 	}
 }
 
 func TestATaskThatFailedTellsItsFault(t *testing.T) {
 	w := newWorld(t)
-	waiter := w.NewWaiter()
-	defer waiter.Close(t.Context())
 	vm := w.vms()[0]
-	if _, err := waiter.Task(t.Context(), w.powerOff(t, vm)); err != nil {
+	if _, err := w.Task(t.Context(), w.powerOff(t, vm)); err != nil {
 		t.Fatal(err)
 	}
 	ref := w.powerOff(t, vm)
-	_, err := waiter.Task(t.Context(), ref)
+	_, err := w.Task(t.Context(), ref)
 	if !errdefs.Is(err, errdefs.FailedPrecondition) || !IsInvalidPowerState(err) || !strings.Contains(err.Error(), ref.Value) || !strings.Contains(err.Error(), "existingState poweredOff") {
 		t.Errorf("got %v, want FailedPrecondition naming the task and the state", err)
 	}
@@ -122,14 +120,12 @@ func TestATaskThatFailedTellsItsFault(t *testing.T) {
 
 func TestATaskThatVCenterForgotIsAborted(t *testing.T) {
 	w := newWorld(t)
-	waiter := w.NewWaiter()
-	defer waiter.Close(t.Context())
-	_, err := waiter.Task(t.Context(), types.ManagedObjectReference{Type: "Task", Value: "task-none"})
+	_, err := w.Task(t.Context(), types.ManagedObjectReference{Type: "Task", Value: "task-none"})
 	if !errdefs.Is(err, errdefs.Aborted) || !strings.Contains(err.Error(), "task-none") {
 		t.Errorf("got %v, want Aborted naming the task", err)
 	}
 	// The filter of the missing task must not disturb the next wait.
-	if _, err := waiter.Task(t.Context(), w.powerOff(t, w.vms()[0])); err != nil {
+	if _, err := w.Task(t.Context(), w.powerOff(t, w.vms()[0])); err != nil {
 		t.Errorf("the next wait: %v", err)
 	}
 }
@@ -145,37 +141,32 @@ func slow(t *testing.T) {
 func TestADeadlineEndsTheWaitAndNotTheTask(t *testing.T) {
 	w := newWorld(t)
 	slow(t)
-	waiter := w.NewWaiter()
 	ref := w.powerOff(t, w.vms()[0])
-	w.seen.take()
 
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	_, err := waiter.Task(ctx, ref)
+	_, err := w.Task(ctx, ref)
 	if !errdefs.Is(err, errdefs.DeadlineExceeded) || !strings.Contains(err.Error(), ref.Value) || !strings.Contains(err.Error(), "powerOff") {
 		t.Errorf("got %v, want DeadlineExceeded naming the task", err)
 	}
-	if log := w.seen.take(); log[len(log)-1] != "DestroyPropertyCollector" || slices.Contains(log, "CancelTask") {
-		t.Errorf("calls: %v, want the collector removed and the task left alone", log)
+	if n := w.seen.count("CancelTask"); n != 0 {
+		t.Error("the task was cancelled")
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := waiter.Task(cancelled, ref); !errdefs.Is(err, errdefs.Canceled) {
+	if _, err := w.Task(cancelled, ref); !errdefs.Is(err, errdefs.Canceled) {
 		t.Errorf("got %v, want Canceled", err)
 	}
-	if _, err := waiter.Task(t.Context(), ref); err != nil {
+	if _, err := w.Task(t.Context(), ref); err != nil {
 		t.Errorf("waiting again: %v", err)
 	}
-	waiter.Close(t.Context())
 }
 
 func TestUntilSeesThePresentAndWhatChanges(t *testing.T) {
 	w := newWorld(t)
-	waiter := w.NewWaiter()
-	defer waiter.Close(t.Context())
 	vm := w.vms()[0]
 	var states []any
-	err := waiter.Until(t.Context(), power(vm), func(updates []types.ObjectUpdate) (bool, error) {
+	err := w.Until(t.Context(), power(vm), func(updates []types.ObjectUpdate) (bool, error) {
 		for _, u := range updates {
 			for _, c := range u.ChangeSet {
 				states = append(states, c.Val)
@@ -194,33 +185,28 @@ func TestUntilSeesThePresentAndWhatChanges(t *testing.T) {
 	}
 
 	stop := errors.New("enough")
-	err = waiter.Until(t.Context(), power(vm), func([]types.ObjectUpdate) (bool, error) { return false, stop })
+	err = w.Until(t.Context(), power(vm), func([]types.ObjectUpdate) (bool, error) { return false, stop })
 	if !errors.Is(err, stop) || err.Error() != "enough" {
 		t.Errorf("got %v, want the error of done as it is", err)
 	}
 }
 
 // Filters of earlier waits on living objects are removed, so that they wake nobody.
-func TestWaitsOfOneWaiterDoNotDisturbEachOther(t *testing.T) {
+func TestWaitsOneAfterTheOtherDoNotDisturbEachOther(t *testing.T) {
 	w := newWorld(t)
-	waiter := w.NewWaiter()
 	vms := w.vms()
 	seeOne := func([]types.ObjectUpdate) (bool, error) { return true, nil }
-	if err := waiter.Until(t.Context(), append(power(vms[0]), power(vms[1])...), seeOne); err != nil {
+	if err := w.Until(t.Context(), append(power(vms[0]), power(vms[1])...), seeOne); err != nil {
 		t.Fatal(err)
 	}
 	// The watched VM goes away, and others change.
-	if _, err := waiter.Task(t.Context(), w.powerOff(t, vms[0])); err != nil {
+	if _, err := w.Task(t.Context(), w.powerOff(t, vms[0])); err != nil {
 		t.Fatal(err)
 	}
-	res, err := methods.Destroy_Task(t.Context(), w.Vim(), &types.Destroy_Task{This: vms[0]})
-	if err != nil {
+	if _, err := methods.UnregisterVM(t.Context(), w.Vim(), &types.UnregisterVM{This: vms[0]}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := waiter.Task(t.Context(), res.Returnval); err != nil {
-		t.Fatal(err)
-	}
-	err = waiter.Until(t.Context(), power(vms[1]), func(updates []types.ObjectUpdate) (bool, error) {
+	err := w.Until(t.Context(), power(vms[1]), func(updates []types.ObjectUpdate) (bool, error) {
 		for _, u := range updates {
 			if u.Obj != vms[1] {
 				t.Errorf("update of %s, want only %s", u.Obj, vms[1])
@@ -231,10 +217,9 @@ func TestWaitsOfOneWaiterDoNotDisturbEachOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := waiter.Task(t.Context(), w.rename(t, vms[1], "renamed")); err != nil {
+	if _, err := w.Task(t.Context(), w.rename(t, vms[1], "renamed")); err != nil {
 		t.Fatal(err)
 	}
-	waiter.Close(t.Context())
 	if n := w.seen.count("CreatePropertyCollector"); n != 1 {
 		t.Errorf("%d collectors, want 1", n)
 	}
@@ -245,9 +230,7 @@ func TestWaitsOfOneWaiterDoNotDisturbEachOther(t *testing.T) {
 
 func TestUntilOfAnAbsentObjectIsNotFound(t *testing.T) {
 	w := newWorld(t)
-	waiter := w.NewWaiter()
-	defer waiter.Close(t.Context())
-	err := waiter.Until(t.Context(), power(types.ManagedObjectReference{Type: "VirtualMachine", Value: "vm-none"}), func([]types.ObjectUpdate) (bool, error) {
+	err := w.Until(t.Context(), power(types.ManagedObjectReference{Type: "VirtualMachine", Value: "vm-none"}), func([]types.ObjectUpdate) (bool, error) {
 		t.Error("done was called")
 		return true, nil
 	})
@@ -258,17 +241,15 @@ func TestUntilOfAnAbsentObjectIsNotFound(t *testing.T) {
 
 func TestAWaitSurvivesTheRenewalOfItsSession(t *testing.T) {
 	w := newWorld(t)
-	waiter := w.NewWaiter()
 	vms := w.vms()
-	if _, err := waiter.Task(t.Context(), w.powerOff(t, vms[0])); err != nil {
+	if _, err := w.Task(t.Context(), w.powerOff(t, vms[0])); err != nil {
 		t.Fatal(err)
 	}
 	ref := w.powerOff(t, vms[1])
-	w.expire(t)
-	if _, err := waiter.Task(t.Context(), ref); err != nil {
+	w.sim.ExpireSessions()
+	if _, err := w.Task(t.Context(), ref); err != nil {
 		t.Errorf("wait: %v", err)
 	}
-	waiter.Close(t.Context())
 	if n := w.seen.count("Login"); n != 2 {
 		t.Errorf("%d logins, want 2", n)
 	}
@@ -279,15 +260,10 @@ func TestAWaitSurvivesTheRenewalOfItsSession(t *testing.T) {
 
 func TestTruncatedAnswersArePutTogether(t *testing.T) {
 	w := newWorld(t)
-	waiter := w.NewWaiter()
-	defer waiter.Close(t.Context())
 	// More objects than one answer holds: the simulator cuts at 100, as vCenter does.
 	var refs []types.ManagedObjectReference
-	for _, task := range w.model.Map().All("Task") {
-		refs = append(refs, task.Reference())
-	}
 	vm := w.vms()[0]
-	for i := len(refs); i < 130; i++ {
+	for i := range 130 {
 		refs = append(refs, w.rename(t, vm, "name-"+string(rune('a'+i%26))+string(rune('a'+i/26))))
 	}
 	spec := types.PropertyFilterSpec{PropSet: []types.PropertySpec{{Type: "Task", PathSet: []string{"info.key"}}}}
@@ -296,7 +272,7 @@ func TestTruncatedAnswersArePutTogether(t *testing.T) {
 	}
 	w.seen.take()
 	first := 0
-	err := waiter.Until(t.Context(), []types.PropertyFilterSpec{spec}, func(updates []types.ObjectUpdate) (bool, error) {
+	err := w.Until(t.Context(), []types.PropertyFilterSpec{spec}, func(updates []types.ObjectUpdate) (bool, error) {
 		first = len(updates)
 		return true, nil
 	})
@@ -329,9 +305,11 @@ func TestUnreadablePropertiesEndAWait(t *testing.T) {
 		"absent object": {set(types.PropertyFilterUpdate{MissingSet: []types.MissingObject{{Obj: vm, Fault: types.LocalizedMethodFault{Fault: &types.ManagedObjectNotFound{Obj: vm}}}}}), errdefs.NotFound},
 		"absent key":    {set(types.PropertyFilterUpdate{ObjectSet: []types.ObjectUpdate{{Obj: vm, MissingSet: missing(&types.InvalidProperty{Name: "x"})}}}), ""},
 	} {
-		batch, err := collect(nil, tc.set, []types.ManagedObjectReference{filter})
-		if errdefs.KindOf(err) != tc.want || (err == nil && len(batch) != 1) {
-			t.Errorf("%s: got %v with %d updates, want %q", name, err, len(batch), tc.want)
+		watch := newWatch(nil, nil)
+		watch.hear(news{PropertyFilterUpdate: tc.set.FilterSet[0]})
+		err := watch.err
+		if errdefs.KindOf(err) != tc.want {
+			t.Errorf("%s: got %v, want %q", name, err, tc.want)
 		}
 	}
 }
@@ -344,9 +322,7 @@ func TestAFaultOfThePollIsConverted(t *testing.T) {
 		}
 		return nil
 	}
-	waiter := w.NewWaiter()
-	defer waiter.Close(t.Context())
-	_, err := waiter.Task(t.Context(), w.powerOff(t, w.vms()[0]))
+	_, err := w.Task(t.Context(), w.powerOff(t, w.vms()[0]))
 	if !errdefs.Is(err, errdefs.Unavailable) {
 		t.Errorf("got %v, want Unavailable", err)
 	}

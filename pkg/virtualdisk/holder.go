@@ -253,9 +253,7 @@ func (m *Maker) DestroyHolder(ctx context.Context, ref types.ManagedObjectRefere
 	}
 	res, err := methods.Destroy_Task(ctx, m.o.Client.Vim(), &types.Destroy_Task{This: ref})
 	if err == nil {
-		waiter := m.o.Client.NewWaiter()
-		defer waiter.Close(ctx)
-		_, err = waiter.Task(ctx, res.Returnval)
+		_, err = m.o.Client.Task(ctx, res.Returnval)
 	}
 	if vcenter.IsManagedObjectNotFound(err) {
 		return nil

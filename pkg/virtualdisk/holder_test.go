@@ -52,8 +52,9 @@ func TestHoldersThatAProcessLeftAreFoundAndDestroyed(t *testing.T) {
 			one, two := w.completed("up1"), w.completed("up2")
 			w.sim.ResetCounters()
 			found, err := w.Holders(t.Context())
-			if err != nil || len(found) != 2 || w.sim.Requests() != 1 {
-				t.Errorf("%d holders, %v, %d requests", len(found), err, w.sim.Requests())
+			// What the waits of before clean up behind them does not count.
+			if n := w.sim.Calls()["RetrievePropertiesEx"]; err != nil || len(found) != 2 || n != 1 {
+				t.Errorf("%d holders, %v, %d reads", len(found), err, n)
 			}
 			if err := w.DestroyHolder(t.Context(), one.Ref, two.Mark); !errdefs.Is(err, errdefs.FailedPrecondition) {
 				t.Errorf("with another's mark: %v", err)

@@ -94,7 +94,7 @@ func TestAnImportThatFailsLeavesNothing(t *testing.T) {
 	}{
 		"import refused":            {vchsim.FaultRule{Method: "ImportVApp", Kind: "NoPermission"}, errdefs.PermissionDenied},
 		"import unreachable":        {vchsim.FaultRule{Method: "ImportVApp", Kind: vchsim.KindHTTP503}, errdefs.Unavailable},
-		"lease cannot be waited on": {vchsim.FaultRule{Method: "WaitForUpdatesEx", Kind: vchsim.KindHTTP503, Count: 1}, errdefs.Unavailable},
+		"lease cannot be waited on": {vchsim.FaultRule{Method: "WaitForUpdatesEx", Kind: vchsim.KindHTTP503, Count: 3}, errdefs.Unavailable},
 		"host busy":                 {vchsim.FaultRule{Method: "POST /nfc", Kind: vchsim.KindHTTP503}, errdefs.Unavailable},
 		"host full":                 {vchsim.FaultRule{Method: "POST /nfc", Kind: vchsim.KindHTTP507}, errdefs.ResourceExhausted},
 		"transfer cut":              {vchsim.FaultRule{Method: "POST /nfc", Kind: vchsim.KindHalf}, errdefs.Unavailable},

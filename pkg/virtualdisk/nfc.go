@@ -104,9 +104,7 @@ func (m *Maker) open(ctx context.Context, mark Mark) (*lease, error) {
 func (m *Maker) ready(ctx context.Context, l *lease, mark Mark) error {
 	var state types.HttpNfcLeaseState
 	var fault *types.LocalizedMethodFault
-	waiter := m.o.Client.NewWaiter()
-	defer waiter.Close(ctx)
-	err := waiter.Until(ctx, []types.PropertyFilterSpec{{
+	err := m.o.Client.Until(ctx, []types.PropertyFilterSpec{{
 		ObjectSet: []types.ObjectSpec{{Obj: l.ref}},
 		PropSet:   []types.PropertySpec{{Type: "HttpNfcLease", PathSet: []string{"state", "error", "info"}}},
 	}}, func(updates []types.ObjectUpdate) (bool, error) {

@@ -185,7 +185,6 @@ func (b *Backend) do(ctx context.Context, limit time.Duration, machine, provider
 	}
 	defer unlock()
 	c.Operator = containervm.NewOperator(client, host, b.data)
-	defer c.Close(ctx)
 	if err = fn(ctx, c); errdefs.Is(err, errdefs.Aborted) {
 		// Perhaps the VCH changed under us: read it anew next time.
 		b.vchs.Forget(client, spec.VCH)
@@ -249,7 +248,6 @@ func (b *Backend) ListMachines(ctx context.Context, providerSpec *v1alpha1.Provi
 		return nil, err
 	}
 	op := containervm.NewOperator(client, host, b.data)
-	defer op.Close(ctx)
 	machines, err := op.List(ctx)
 	if err != nil {
 		if errdefs.Is(err, errdefs.Aborted) {

@@ -38,9 +38,7 @@ func (w site) operator() *containervm.Operator {
 	if err != nil {
 		w.Fatal(err)
 	}
-	o := containervm.NewOperator(client, host, plugins.Shipped())
-	w.Cleanup(func() { o.Close(w.Context()) })
-	return o
+	return containervm.NewOperator(client, host, plugins.Shipped())
 }
 
 // read returns the VM of a machine of ours.

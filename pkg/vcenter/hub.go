@@ -1,0 +1,413 @@
+// SPDX-FileCopyrightText: The machine-controller-manager-provider-vch authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vcenter
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/types"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+)
+
+const (
+	// maxPoll is how long one request rests in vCenter. A wait is made of as many as it needs. It is also how old what
+	// a Watch has told can be before vCenter confirms it.
+	maxPoll = 30 * time.Second
+	// maxLost is how often in a row the hub begins anew before all who wait are told.
+	maxLost = 3
+	// lostPause is how long the hub waits before it begins anew; it doubles with each attempt.
+	lostPause = 50 * time.Millisecond
+	// cleanUpTimeout bounds a request that removes something.
+	cleanUpTimeout = 10 * time.Second
+)
+
+// hub waits for all tasks and properties of a session with one property collector and
+// one request that rests in vCenter while anybody waits. All tasks stand in one list view
+// with one filter; tasks that come at the same time go into it with one call.
+//
+// A collector that is lost, with its session or since an answer did not come, is replaced,
+// and all filters with it: whoever waits then sees the present state once more. Only
+// when that fails several times in a row those who wait are told.
+type hub struct {
+	client *Client
+	// turn holds one token: who has it changes what the collector has.
+	turn chan struct{}
+
+	mu sync.Mutex
+	// collector is nil until the first wait, and while it is lost.
+	collector *collector
+	// fetching says that a goroutine fetches its news.
+	fetching bool
+	lost     int
+	watches  map[*watch]struct{}
+	tasks    map[types.ManagedObjectReference]*watchedTask
+}
+
+// collector is a property collector in vCenter, and what it has.
+type collector struct {
+	ref     types.ManagedObjectReference
+	version string
+	// more says that the last answer goes on.
+	more    bool
+	filters map[types.ManagedObjectReference]*watch
+	// making is how many filters are being made; early has what came for them before their
+	// references did.
+	making int
+	early  map[types.ManagedObjectReference][]news
+	// stale are filters that nobody needs any more.
+	stale []types.ManagedObjectReference
+	// view lists the tasks, taskFilter selects its tasks; nil before the first task.
+	view, taskFilter *types.ManagedObjectReference
+	// held is what was said of tasks in the first parts of an answer that goes on: who waits for a task must not
+	// know of its end before those who listen know what it did.
+	held []types.PropertyFilterUpdate
+}
+
+// news is what one answer says of one filter; more says that the next answer goes on with it.
+type news struct {
+	types.PropertyFilterUpdate
+	more bool
+}
+
+// watchedTask is a task that somebody waits for, or did a moment ago.
+type watchedTask struct {
+	// joined is the collector whose view it is in; nil if it is to be added.
+	joined *collector
+	// known is what was heard of it.
+	known map[string]types.PropertyChange
+	// waiting may be empty: the task goes from the view with the next that comes.
+	waiting map[*watch]struct{}
+}
+
+func newHub(c *Client) *hub {
+	return &hub{
+		client: c, turn: make(chan struct{}, 1),
+		watches: map[*watch]struct{}{}, tasks: map[types.ManagedObjectReference]*watchedTask{},
+	}
+}
+
+// watch begins a wait for what its specs select, each of which selects something.
+func (h *hub) watch(ctx context.Context, w *watch) error {
+	for attempt := 1; ; attempt++ {
+		var c *collector
+		// The turn is for what concerns all; filters are made side by side.
+		err := h.change(ctx, func(current *collector) error { c = current; return nil })
+		if err != nil {
+			return err
+		}
+		err = h.filters(ctx, c, w)
+		if isLost(err) && attempt < maxLost {
+			h.drop(ctx, c, err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if h.enter(c, w) {
+			h.fetch(ctx)
+			return nil
+		}
+	}
+}
+
+// enter adds a wait, unless its collector was lost meanwhile.
+func (h *hub) enter(c *collector, w *watch) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.collector == c {
+		h.watches[w] = struct{}{}
+	}
+	return h.collector == c
+}
+
+// task begins to wait for a task.
+func (h *hub) task(ctx context.Context, ref types.ManagedObjectReference) (*watch, error) {
+	w := newWatch(nil, nil)
+	h.mu.Lock()
+	t := h.tasks[ref]
+	if t == nil {
+		t = &watchedTask{known: map[string]types.PropertyChange{}, waiting: map[*watch]struct{}{}}
+		h.tasks[ref] = t
+	}
+	t.waiting[w] = struct{}{}
+	if len(t.known) > 0 {
+		w.tell([]types.ObjectUpdate{{Kind: types.ObjectUpdateKindEnter, Obj: ref, ChangeSet: slices.Collect(maps.Values(t.known))}}, nil)
+	}
+	h.mu.Unlock()
+	return w, h.change(ctx, func(c *collector) error { return h.join(ctx, c) })
+}
+
+// forget ends a wait.
+func (h *hub) forget(w *watch) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.watches, w)
+	for ref, t := range h.tasks {
+		delete(t.waiting, w)
+		if len(t.waiting) == 0 && t.joined == nil {
+			delete(h.tasks, ref)
+		}
+	}
+	if c := h.collector; c != nil {
+		for ref, owner := range c.filters {
+			if owner == w {
+				delete(c.filters, ref)
+				c.stale = append(c.stale, ref)
+			}
+		}
+	}
+}
+
+// taskCount counts the tasks that somebody waits for.
+func (h *hub) taskCount() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, t := range h.tasks {
+		if len(t.waiting) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func (h *hub) now() time.Time { return h.client.session.pool.opts.Clock.Now() }
+
+// change changes the collector, which is made if there is none, and makes sure that its news
+// are fetched. It is tried again on a new one if the collector turns out to be lost.
+func (h *hub) change(ctx context.Context, do func(*collector) error) error {
+	select {
+	case h.turn <- struct{}{}:
+	case <-ctx.Done():
+		return Convert(ctx.Err(), "wait for the property collector")
+	}
+	defer func() { <-h.turn }()
+	for attempt := 1; ; attempt++ {
+		c, err := h.ensure(ctx)
+		if err == nil {
+			err = do(c)
+		}
+		switch {
+		case err == nil:
+			h.fetch(ctx)
+			return nil
+		case c != nil && isLost(err):
+			h.drop(ctx, c, err)
+		}
+		if !isLost(err) || attempt == maxLost {
+			return err
+		}
+	}
+}
+
+// ensure returns the collector, and makes one with all that is waited for if it is lost. The
+// caller has the turn.
+func (h *hub) ensure(ctx context.Context) (*collector, error) {
+	h.mu.Lock()
+	c, watches := h.collector, slices.Collect(maps.Keys(h.watches))
+	h.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	vim := h.client.Vim()
+	res, err := methods.CreatePropertyCollector(ctx, vim, &types.CreatePropertyCollector{This: vim.ServiceContent.PropertyCollector})
+	if err != nil {
+		return nil, Convert(err, "create a property collector")
+	}
+	c = &collector{ref: res.Returnval, filters: map[types.ManagedObjectReference]*watch{}, early: map[types.ManagedObjectReference][]news{}}
+	for _, w := range watches {
+		if err = h.filters(ctx, c, w); err != nil && IsManagedObjectNotFound(err) && !isLost(err) {
+			w.tell(nil, err) // what it names is gone; the others are not its victims
+			err = nil
+		}
+		if err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = h.join(ctx, c)
+	}
+	if err != nil {
+		h.destroy(ctx, c, err)
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.collector = c
+	return c, nil
+}
+
+// filters makes the filters of a wait.
+func (h *hub) filters(ctx context.Context, c *collector, w *watch) error {
+	var made []types.ManagedObjectReference
+	w.restart()
+	for _, spec := range w.specs {
+		h.mu.Lock()
+		c.making++
+		h.mu.Unlock()
+		res, err := methods.CreateFilter(ctx, h.client.Vim(), &types.CreateFilter{This: c.ref, Spec: spec})
+		h.mu.Lock()
+		c.making--
+		if err != nil {
+			for _, ref := range made {
+				delete(c.filters, ref)
+			}
+			c.stale = append(c.stale, made...)
+		} else {
+			made = append(made, res.Returnval)
+			c.filters[res.Returnval] = w
+			w.begin(res.Returnval)
+			for _, p := range c.early[res.Returnval] {
+				w.hear(p)
+			}
+		}
+		if c.making == 0 {
+			clear(c.early)
+		}
+		h.mu.Unlock()
+		if err != nil {
+			return Convert(err, "create a property filter")
+		}
+	}
+	w.begun()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !c.more {
+		w.end(h.now())
+	}
+	return nil
+}
+
+// join brings the view of tasks up to date, in one call for all that came meanwhile. The
+// caller has the turn.
+func (h *hub) join(ctx context.Context, c *collector) error {
+	h.mu.Lock()
+	var add, remove []types.ManagedObjectReference
+	for ref, t := range h.tasks {
+		switch {
+		case len(t.waiting) > 0 && t.joined != c:
+			add = append(add, ref)
+		case len(t.waiting) == 0 && t.joined == c:
+			remove = append(remove, ref)
+		case len(t.waiting) == 0:
+			delete(h.tasks, ref)
+		}
+	}
+	if len(add) == 0 {
+		h.mu.Unlock()
+		return nil // what nobody waits for any more goes with the next that comes
+	}
+	for _, ref := range remove {
+		delete(h.tasks, ref) // whoever comes for it now adds it again, after this
+	}
+	h.mu.Unlock()
+	if err := h.list(ctx, c); err != nil {
+		return err
+	}
+	res, err := methods.ModifyListView(ctx, h.client.Vim(), &types.ModifyListView{This: *c.view, Add: add, Remove: remove})
+	if err != nil {
+		return Convert(err, "add %d tasks to a view", len(add))
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, ref := range add {
+		if t := h.tasks[ref]; t != nil {
+			t.joined = c
+		}
+	}
+	for _, ref := range res.Returnval {
+		h.gone(ref, &taskFault{types.LocalizedMethodFault{Fault: &types.ManagedObjectNotFound{Obj: ref}}})
+	}
+	return nil
+}
+
+// list makes the view of tasks and its filter.
+func (h *hub) list(ctx context.Context, c *collector) error {
+	vim := h.client.Vim()
+	if c.view == nil {
+		if vim.ServiceContent.ViewManager == nil {
+			return errdefs.New(errdefs.Unimplemented, "this vCenter has no views")
+		}
+		res, err := methods.CreateListView(ctx, vim, &types.CreateListView{This: *vim.ServiceContent.ViewManager})
+		if err != nil {
+			return Convert(err, "create a view of tasks")
+		}
+		c.view = &res.Returnval
+	}
+	if c.taskFilter != nil {
+		return nil
+	}
+	res, err := methods.CreateFilter(ctx, vim, &types.CreateFilter{This: c.ref, Spec: types.PropertyFilterSpec{
+		ObjectSet: []types.ObjectSpec{{Obj: *c.view, Skip: ptr.To(true), SelectSet: []types.BaseSelectionSpec{
+			&types.TraversalSpec{Type: "ListView", Path: "view"},
+		}}},
+		// Not info: its progress would wake us all the time.
+		PropSet: []types.PropertySpec{{Type: "Task", PathSet: []string{
+			"info.descriptionId", "info.entity", "info.entityName", "info.state", "info.error", "info.result",
+		}}},
+	}})
+	if err != nil {
+		return Convert(err, "create a filter of tasks")
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.taskFilter = &res.Returnval
+	return nil
+}
+
+// gone tells those who wait for a task that vCenter does not know it.
+func (h *hub) gone(ref types.ManagedObjectReference, err error) {
+	if t := h.tasks[ref]; t != nil {
+		for w := range t.waiting {
+			w.tell(nil, err)
+		}
+		delete(h.tasks, ref)
+	}
+}
+
+// drop gives a collector up; the next change makes another one.
+func (h *hub) drop(ctx context.Context, c *collector, why error) {
+	h.mu.Lock()
+	if h.collector == c {
+		h.collector = nil
+	}
+	h.mu.Unlock()
+	h.destroy(ctx, c, why)
+}
+
+// destroy removes a collector and the view, unless they are gone with their session.
+func (h *hub) destroy(ctx context.Context, c *collector, why error) {
+	if isLost(why) || h.client.session.isEnded() {
+		return
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+	defer cancel()
+	_, err := methods.DestroyPropertyCollector(limited, h.client.Vim(), &types.DestroyPropertyCollector{This: c.ref})
+	if err == nil && c.view != nil {
+		_, err = methods.DestroyView(limited, h.client.Vim(), &types.DestroyView{This: *c.view})
+	}
+	if err != nil {
+		klog.FromContext(ctx).V(4).Info("Could not remove a property collector", "collector", c.ref.Value, "reason", err.Error())
+	}
+}
+
+// isLost reports that a collector, filter or view is gone.
+func isLost(err error) bool {
+	gone, ok := faultOf(err).(*types.ManagedObjectNotFound)
+	return ok && slices.Contains([]string{"PropertyCollector", "PropertyFilter", "ListView"}, gone.Obj.Type)
+}
+
+// isGone reports that ref itself is gone.
+func isGone(err error, ref types.ManagedObjectReference) bool {
+	gone, ok := faultOf(err).(*types.ManagedObjectNotFound)
+	return ok && gone.Obj.Value == ref.Value
+}
