@@ -76,7 +76,6 @@ func TestEachVMThatComesOrGoesTakesOneTurnOfItsDatastore(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := site{w, containervm.NewOperator(client, w.Host, plugins.Shipped())}
-	defer s.Close(t.Context())
 
 	r := s.request("machine-1", vchsim.ImageDisk)
 	if err := s.create(r); err != nil {

@@ -62,6 +62,16 @@
 // Client.Heavy limits what is under way on one datastore. Pool.Stats tells the
 // state of all that. vCenters share nothing: a dead one does not hold up another.
 //
+// # Waiting
+//
+// Client.Task, Client.Until and Client.Watch share one property collector and one
+// WaitForUpdatesEx for each session, which rests in vCenter while anybody waits. All
+// tasks stand in one list view with one filter; those that are begun together go into
+// it with one call. A collector that is lost, with its session or with an answer, is
+// replaced, and who waits does not notice, unless that fails several times in a row. An answer
+// is handed to those who watch before those who wait for a task: so the effects of a
+// task that has ended are known to all.
+//
 // # Trust
 //
 // A Thumbprint decides alone: exactly the certificate with that thumbprint is

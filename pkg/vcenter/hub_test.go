@@ -146,6 +146,9 @@ func TestManyTasksShareCallsAndOneCollector(t *testing.T) {
 		group.Go(func() error { _, err := w.Task(t.Context(), ref); return err })
 	}
 	eventually(t, "all tasks to be waited for", func() bool { return w.hub.taskCount() == len(tasks) })
+	if got := w.session.pool.Stats()[0].Tasks; got != len(tasks) {
+		t.Errorf("%d tasks are shown, want %d", got, len(tasks))
+	}
 	close(release)
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)

@@ -60,19 +60,22 @@ func (p *Pool) Stats() []HostStats {
 	}
 	p.mu.Unlock()
 
-	counts := map[*host]int{}
+	counts, tasks := map[*host]int{}, map[*host]int{}
 	for _, s := range sessions {
-		n := 0
 		s.mu.Lock()
-		if s.client != nil {
-			n = 1
-		}
+		client := s.client
 		s.mu.Unlock()
-		counts[s.host] += n
+		counts[s.host] += 0 // one that waits for its first login is to be seen, too
+		if client != nil {
+			counts[s.host]++
+			tasks[s.host] += client.hub.taskCount()
+		}
 	}
 	all := make([]HostStats, 0, len(counts))
 	for h, n := range counts {
-		all = append(all, h.stats(n))
+		stats := h.stats(n)
+		stats.Tasks = tasks[h]
+		all = append(all, stats)
 	}
 	slices.SortFunc(all, func(a, b HostStats) int { return cmp.Compare(a.Host, b.Host) })
 	return all
