@@ -14,7 +14,11 @@
 // Logging in is done once however many callers wait for it, and belongs to none
 // of them: a caller that gives up does not take the login with it. A session is
 // kept alive while it is in use; when nobody used it for six times
-// Options.KeepAlive (an hour by default) it is logged out. When vCenter says
+// Options.KeepAlive (an hour by default) it is logged out. A session gives way to a
+// newer one of the same user with the same vCenter, but another password or other trust,
+// since its Secret was changed; and when its own credentials are refused. It is logged out then
+// when no request has used it for a minute and nobody waits for a task in it. Other waiting
+// is no use: who only waits meets Unavailable. When vCenter says
 // NotAuthenticated, the session is renewed once for all its users and each call
 // is repeated once, which is safe because a call refused for that reason did
 // nothing. Pool.Close logs out everything.

@@ -26,13 +26,23 @@ const maxDrain = 64 << 10
 // Any answer, errors of HTTP included, is no error here. The caller closes its body.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	s := c.session
-	_, logins, err := s.touch()
-	if err == nil {
-		err = s.host.refused()
+	if err := s.host.refused(); err != nil {
+		return nil, err
 	}
+	logins, done, err := s.use(false)
 	if err != nil {
 		return nil, err
 	}
+	res, err := s.do(req, logins)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	res.Body = &content{res.Body, done}
+	return res, nil
+}
+
+func (s *session) do(req *http.Request, logins int) (*http.Response, error) {
 	// The transport adds the session's cookie to the header of what it is given.
 	res, err := s.transfer(req.Clone(req.Context()))
 	if err != nil || res.StatusCode != http.StatusUnauthorized {

@@ -34,6 +34,8 @@ const (
 	// refusedFor is how long refused credentials are not tried again. vCenter locks
 	// an account after five failures within three minutes.
 	refusedFor = time.Minute
+	// lingerFor is how long a session that is superseded stays without use.
+	lingerFor = time.Minute
 )
 
 // Options of a Pool. The zero value of each field takes its default.

@@ -58,8 +58,14 @@ type session struct {
 	// refused is what vCenter said of the credentials, valid until refusedUntil.
 	refused      error
 	refusedUntil time.Time
-	// used is when somebody needed the session, called when a request was made.
+	// used is when somebody needed the session, called when a request was made. active
+	// counts the requests under way. Long polls are neither use nor active: nobody may wait
+	// for what they will say.
 	used, called time.Time
+	active       int
+	// superseded says that another session has its place; see supersede.
+	superseded bool
+	retire     chan struct{} // closed then
 }
 
 func newSession(p *Pool, to *target, key [sha256.Size]byte, h *host) (*session, error) {
@@ -67,7 +73,7 @@ func newSession(p *Pool, to *target, key [sha256.Size]byte, h *host) (*session, 
 		pool: p, to: to, key: key, host: h,
 		soap: soap.NewClient(to.url, to.Insecure),
 		turn: make(chan struct{}, 1),
-		done: make(chan struct{}),
+		done: make(chan struct{}), retire: make(chan struct{}),
 		used: p.opts.Clock.Now(),
 	}
 	if err := configureTransport(s.soap.DefaultTransport(), to, p.opts.MaxConcurrent); err != nil {
@@ -131,10 +137,12 @@ func (s *session) touch() (*Client, int, error) {
 // RoundTrip is the outermost layer: it renews the session when vCenter does not
 // know it any more, and repeats the call once.
 func (s *session) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
-	_, logins, err := s.touch()
+	_, poll, _ := longPoll(req)
+	logins, done, err := s.use(poll)
 	if err != nil {
 		return err
 	}
+	defer done()
 	return s.call(ctx, req, res, logins)
 }
 
@@ -212,7 +220,9 @@ func (s *session) renew(ctx context.Context, seen int) error {
 	if err != nil {
 		err = Convert(err, "log in to vCenter %s as %s", s.to.host(), s.to.Username)
 	}
-	s.loggedIn(ctx, content, err)
+	if s.loggedIn(ctx, content, err) {
+		s.pool.supersede(s)
+	}
 	return err
 }
 
@@ -256,26 +266,29 @@ func (s *session) discard(ctx context.Context, client *Client) (alive bool) {
 	return false
 }
 
-// loggedIn records how a login ended.
-func (s *session) loggedIn(ctx context.Context, content types.ServiceContent, err error) {
+// loggedIn records how a login ended, and reports whether it was the first.
+func (s *session) loggedIn(ctx context.Context, content types.ServiceContent, err error) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.pool.opts.Clock.Now()
 	if err != nil {
 		if hasFault(err, "InvalidLogin") {
 			s.refused, s.refusedUntil = err, now.Add(refusedFor)
+			s.giveWay()
 		}
-		return
+		return false
 	}
 	s.logins++
 	s.refused, s.used, s.called = nil, now, now
 	klog.FromContext(ctx).Info("Logged in to vCenter", "vcenter", s.to.host(), "user", s.to.Username,
 		"version", content.About.Version, "apiVersion", s.soap.Version, "renewed", s.client != nil)
-	if s.client == nil {
-		s.client = &Client{session: s, vim: &vim25.Client{Client: s.soap, ServiceContent: content, RoundTripper: s}}
-		s.client.hub = newHub(s.client)
-		go s.keepAlive(context.WithoutCancel(ctx))
+	if s.client != nil {
+		return false
 	}
+	s.client = &Client{session: s, vim: &vim25.Client{Client: s.soap, ServiceContent: content, RoundTripper: s}}
+	s.client.hub = newHub(s.client)
+	go s.keepAlive(context.WithoutCancel(ctx))
+	return true
 }
 
 // take waits for the turn to log in or out.
@@ -294,25 +307,28 @@ func (s *session) leave() { <-s.turn }
 func (s *session) keepAlive(ctx context.Context) {
 	ticker := s.pool.opts.Clock.NewTicker(s.pool.opts.KeepAlive)
 	defer ticker.Stop()
+	retire, soon := s.retire, (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-s.done:
 			return
+		case <-retire:
+			retire = nil
+			often := s.pool.opts.Clock.NewTicker(lingerFor / 6)
+			defer often.Stop()
+			soon = often.C()
+		case <-soon:
 		case <-ticker.C():
 		}
-		s.mu.Lock()
-		now := s.pool.opts.Clock.Now()
-		idle, quiet, logins := now.Sub(s.used), now.Sub(s.called), s.logins
-		s.mu.Unlock()
-		switch {
-		case idle >= idleFactor*s.pool.opts.KeepAlive:
+		if s.expire() {
 			s.pool.forget(s)
 			limited, cancel := context.WithTimeout(ctx, s.pool.opts.CallTimeout)
 			err := s.end(limited)
 			cancel()
-			klog.FromContext(ctx).V(2).Info("Closed an idle session", "vcenter", s.to.host(), "user", s.to.Username, "loggedOut", err == nil)
+			klog.FromContext(ctx).V(2).Info("Closed a session that nobody used", "vcenter", s.to.host(), "user", s.to.Username, "loggedOut", err == nil)
 			return
-		case quiet >= s.pool.opts.KeepAlive/2:
+		}
+		if logins, quiet := s.quiet(); quiet {
 			s.ping(ctx, logins)
 		}
 	}
