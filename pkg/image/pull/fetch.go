@@ -31,13 +31,15 @@ func (p *Puller) pull(ctx context.Context, t *target, report image.Report) (*ima
 	ctx, end := p.bound(ctx)
 	defer end()
 	began := p.opts.Clock.Now()
+	p.count(func(s *Stats) { s.Running++ })
 	o := Outcome{Reference: t.name}
 	disk, found, err := p.fetch(ctx, t, report, &o)
 	if err != nil {
 		err = p.explain(ctx, err)
 	}
+	o.Duration, o.Err = p.opts.Clock.Since(began), err
+	p.count(func(s *Stats) { s.end(o, found) })
 	if !found {
-		o.Duration, o.Err = p.opts.Clock.Since(began), err
 		p.opts.Observe(o)
 	}
 	return disk, err
@@ -124,6 +126,8 @@ type maker struct {
 
 	mu   sync.Mutex
 	held bool
+	// sent is how much of the present upload was counted. Reports do not overlap.
+	sent int64
 }
 
 // acquire waits for a place, unless it has one.
@@ -165,8 +169,18 @@ func (m *maker) release() {
 func (m *maker) progress(progress image.Progress) {
 	if progress.Owner != "" {
 		m.release()
+	} else if progress.Stage == image.Uploading {
+		m.uploaded(progress.Done)
 	}
 	m.report(progress)
+}
+
+// uploaded counts how far an upload is; one that is begun anew starts at zero.
+func (m *maker) uploaded(done int64) {
+	if more := done - m.sent; more > 0 {
+		m.puller.count(func(s *Stats) { s.Uploaded += uint64(more) })
+	}
+	m.sent = done
 }
 
 // source is the image.Source of the pull.
@@ -175,5 +189,6 @@ func (m *maker) source(ctx context.Context, key image.Key, report image.Report) 
 		return nil, err
 	}
 	m.outcome.Made, m.outcome.Bytes = true, m.img.Size()
+	m.sent = 0
 	return m.puller.opts.Source(m.img)(ctx, key, report)
 }

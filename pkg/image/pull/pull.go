@@ -123,6 +123,7 @@ type Puller struct {
 	mu     sync.Mutex
 	closed bool
 	jobs   map[jobKey]*job
+	stats  Stats
 }
 
 // New returns a Puller that has nothing to do.

@@ -540,3 +540,31 @@ func TestOutcomesSayWhatWasDone(t *testing.T) {
 		t.Errorf("outcome of what is not there: %+v", o)
 	}
 }
+
+func TestStatsCountPullsAndTheirBytes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ref := w.push("node:v1", 1)
+	g := w.gate(image.Progress{Stage: image.Downloading})
+	first := w.ask(t.Context(), w.request(ref, ""))
+	<-g.begun
+	if s := w.Stats(); s.Running != 1 || s.Made+s.Found+s.Failed+s.Uploaded != 0 {
+		t.Errorf("while one is under way: %+v", s)
+	}
+	close(g.open)
+	w.wait("the first pull", first.done)
+	if first.err != nil {
+		t.Fatal(first.err)
+	}
+	w.ready(w.request(ref, v1alpha1.PullAlways)) // all is there: no pull
+	w.push("other:v1", 1)                        // the same image
+	w.ready(w.request(w.hub.Host()+"/other:v1", ""))
+	_, _ = w.Ready(t.Context(), w.request(w.hub.Host()+"/none:v1", ""))
+	want := pull.Stats{Made: 1, Found: 1, Failed: 1, Uploaded: 1}
+	for _, o := range w.observed(3) {
+		want.Downloaded += uint64(o.Bytes)
+	}
+	if diff := cmp.Diff(want, w.Stats()); diff != "" || want.Downloaded == 0 {
+		t.Errorf("in the end (-want +got):\n%s", diff)
+	}
+}
