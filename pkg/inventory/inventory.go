@@ -89,7 +89,7 @@ func (r *Reader) VMs(ctx context.Context, keys ...string) ([]VM, error) {
 		tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyTime)
 		defer cancel()
 		if _, err := methods.DestroyView(tidy, vim, &types.DestroyView{This: view.Returnval}); err != nil {
-			klog.FromContext(ctx).V(4).Info("Could not destroy a view", "view", view.Returnval.Value, "reason", err.Error())
+			klog.FromContext(ctx).V(1).Info("Could not destroy a view", "view", view.Returnval.Value, "reason", err.Error())
 		}
 	}()
 	among := []types.ObjectSpec{objectsOf(view.Returnval, "ContainerView", "view")}

@@ -164,7 +164,7 @@ func (s *Store) discard(ctx context.Context, file string) {
 	limited, cancel := detached(ctx)
 	defer cancel()
 	if err := s.o.Files.Delete(limited, s.path(file)); err != nil {
-		klog.FromContext(ctx).V(2).Info("Could not delete an upload of a key/value store", "path", s.path(file), "reason", err.Error())
+		klog.FromContext(ctx).V(1).Info("Could not delete an upload of a key/value store", "path", s.path(file), "reason", err.Error())
 	}
 }
 
@@ -174,7 +174,7 @@ func (s *Store) tidy(ctx context.Context, seen contents, own found) {
 	uploads, generations := seen.tidy(own, s.o.Grace)
 	for _, file := range append(uploads, generations...) {
 		if err := s.o.Files.Delete(ctx, s.path(file)); err != nil {
-			klog.FromContext(ctx).V(2).Info("Could not delete what is old in a key/value store", "path", s.path(file), "reason", err.Error())
+			klog.FromContext(ctx).V(1).Info("Could not delete what is old in a key/value store", "path", s.path(file), "reason", err.Error())
 			return
 		}
 	}

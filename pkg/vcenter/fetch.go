@@ -78,7 +78,7 @@ func (h *hub) wanted() (c *collector, stale []types.ManagedObjectReference, want
 func (h *hub) removeFilters(ctx context.Context, filters []types.ManagedObjectReference) {
 	for _, ref := range filters {
 		if _, err := methods.DestroyPropertyFilter(ctx, h.client.Vim(), &types.DestroyPropertyFilter{This: ref}); err != nil {
-			klog.FromContext(ctx).V(4).Info("Could not remove a property filter", "filter", ref.Value, "reason", err.Error())
+			klog.FromContext(ctx).V(1).Info("Could not remove a property filter", "filter", ref.Value, "reason", err.Error())
 		}
 	}
 }

@@ -97,7 +97,7 @@ func (h *host) admit(ctx context.Context, poll bool) (pass, error) {
 		return pass{}, h.refusal()
 	}
 	if before != h.breaker.state {
-		klog.FromContext(ctx).V(2).Info("Trying a vCenter again that did not answer", "vcenter", h.name, "since", h.breaker.since)
+		klog.FromContext(ctx).V(1).Info("Trying a vCenter again that did not answer", "vcenter", h.name, "since", h.breaker.since)
 	}
 	return p, nil
 }
@@ -164,7 +164,7 @@ func (h *host) end(ctx context.Context, e *ended, v verdict) {
 	if after := h.limit.limit; after != before {
 		h.slots.resize(after)
 		if after < before {
-			klog.FromContext(ctx).V(2).Info("Lowered the limit of calls to a vCenter that is overloaded", "vcenter", h.name, "from", before, "to", after, "method", e.method)
+			klog.FromContext(ctx).V(1).Info("Lowered the limit of calls to a vCenter that is overloaded", "vcenter", h.name, "from", before, "to", after, "method", e.method)
 		}
 	}
 	cause := ""

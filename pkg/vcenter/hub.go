@@ -396,7 +396,7 @@ func (h *hub) destroy(ctx context.Context, c *collector, why error) {
 		_, err = methods.DestroyView(limited, h.client.Vim(), &types.DestroyView{This: *c.view})
 	}
 	if err != nil {
-		klog.FromContext(ctx).V(4).Info("Could not remove a property collector", "collector", c.ref.Value, "reason", err.Error())
+		klog.FromContext(ctx).V(1).Info("Could not remove a property collector", "collector", c.ref.Value, "reason", err.Error())
 	}
 }
 

@@ -259,7 +259,7 @@ func (s *session) discard(ctx context.Context, client *Client) (alive bool) {
 	if err != nil {
 		// Nobody knows: at least do not leave it behind.
 		if _, err := methods.Logout(ctx, s.inner, &types.Logout{This: *vim.ServiceContent.SessionManager}); err != nil {
-			klog.FromContext(ctx).V(4).Info("Could not log out a session before renewing it", "vcenter", s.to.host(), "reason", err.Error())
+			klog.FromContext(ctx).V(1).Info("Could not log out a session before renewing it", "vcenter", s.to.host(), "reason", err.Error())
 		}
 	}
 	s.jar.clear()
@@ -325,7 +325,7 @@ func (s *session) keepAlive(ctx context.Context) {
 			limited, cancel := context.WithTimeout(ctx, s.pool.opts.CallTimeout)
 			err := s.end(limited)
 			cancel()
-			klog.FromContext(ctx).V(2).Info("Closed a session that nobody used", "vcenter", s.to.host(), "user", s.to.Username, "loggedOut", err == nil)
+			klog.FromContext(ctx).Info("Closed a session that nobody used", "vcenter", s.to.host(), "user", s.to.Username, "loggedOut", err == nil)
 			return
 		}
 		if logins, quiet := s.quiet(); quiet {
@@ -339,7 +339,7 @@ func (s *session) ping(ctx context.Context, logins int) {
 	var req, res methods.CurrentTimeBody
 	req.Req = &types.CurrentTime{This: vim25.ServiceInstance}
 	if err := s.call(ctx, &req, &res, logins); err != nil {
-		klog.FromContext(ctx).V(2).Info("Could not keep a session alive", "vcenter", s.to.host(), "user", s.to.Username, "reason", err.Error())
+		klog.FromContext(ctx).V(1).Info("Could not keep a session alive", "vcenter", s.to.host(), "user", s.to.Username, "reason", err.Error())
 	}
 }
 

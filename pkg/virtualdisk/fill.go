@@ -175,7 +175,7 @@ func (m *Maker) keepAlive(ctx context.Context, l *lease, progress func() int32) 
 func (m *Maker) leaseFault(ctx context.Context, l *lease) error {
 	var o mo.HttpNfcLease
 	if err := property.DefaultCollector(m.o.Client.Vim()).RetrieveOne(ctx, l.ref, []string{"state", "error"}, &o); err != nil {
-		klog.FromContext(ctx).V(2).Info("Could not ask a lease why it failed", "reason", err.Error())
+		klog.FromContext(ctx).V(1).Info("Could not ask a lease why it failed", "reason", err.Error())
 		return nil
 	}
 	if o.Error == nil {

@@ -219,7 +219,7 @@ func (m *Maker) abandon(ctx context.Context, l *lease, mark Mark) {
 	}
 	if l.ref.Value != "" && !l.complete {
 		if _, err := methods.HttpNfcLeaseAbort(detached, m.o.Client.Vim(), &types.HttpNfcLeaseAbort{This: l.ref}); err != nil {
-			log.V(2).Info("Could not abort the lease of an import; vCenter ends it later", "reason", err.Error())
+			log.V(1).Info("Could not abort the lease of an import; vCenter ends it later", "reason", err.Error())
 		}
 	}
 	vm := l.info.Entity

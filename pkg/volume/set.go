@@ -220,7 +220,7 @@ func (s *Set) only(ctx context.Context, name string, l look) (*Volume, error) {
 		return nil, s.twice(name, found)
 	case len(found) == 1:
 		for _, label := range slices.Sorted(maps.Keys(l.failed)) {
-			klog.FromContext(ctx).V(2).Info("A volume store does not answer, another one has the volume", "volume", name, "store", label, "in", found[0].Store, "reason", l.failed[label].Error())
+			klog.FromContext(ctx).V(1).Info("A volume store does not answer, another one has the volume", "volume", name, "store", label, "in", found[0].Store, "reason", l.failed[label].Error())
 		}
 		return found[0], nil
 	case len(l.failed) > 0:

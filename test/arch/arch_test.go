@@ -71,7 +71,7 @@ var layers = map[string][]string{
 	"pkg/spi/vsphere":    {"pkg/api/...", "pkg/containercache", "pkg/containervm", "pkg/errdefs", "pkg/guestinfo", "pkg/identity", "pkg/image/...", "pkg/migration/...", "pkg/spi", "pkg/vcenter", "pkg/vch", "pkg/version", "pkg/volume/..."},
 
 	// What people and programs call.
-	"pkg/metrics":               {"pkg/containercache", "pkg/vcenter"},
+	"pkg/metrics":               {"pkg/containercache", "pkg/image/pull", "pkg/vcenter"},
 	"pkg/provider":              {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/version"},
 	"pkg/provider/cmi":          {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/version"},
 	"pkg/provider/providertest": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/provider", "pkg/spi/..."},

@@ -114,12 +114,34 @@ func TestScriptsAndManifestsHaveTheLicenseHeader(t *testing.T) {
 	want := strings.ReplaceAll(header, "//", "#")
 	for _, f := range files(t) {
 		ext, base := path.Ext(f.name), path.Base(f.name)
-		if ext != ".sh" && !slices.Contains([]string{"Makefile", "Dockerfile", "run"}, base) && !within(f.name, "kubernetes") {
+		if ext != ".sh" && !slices.Contains([]string{"Makefile", "Dockerfile", "run"}, base) && !within(f.name, "kubernetes") || ext == ".json" { // which has no comments
 			continue
 		}
 		if !bytes.Contains(f.text, []byte(want)) {
 			t.Errorf("%s has no SPDX lines", f.name)
 		}
+	}
+}
+
+// verbosity is a line of the log with a level, and the first word of what it says.
+var verbosity = regexp.MustCompile(`\.V\(([^)]*)\)\.Info\("(\w+)`)
+
+// docs/monitoring.md tells operators what each level shows.
+func TestLevelsOfTheLogAreThoseOfTheDocs(t *testing.T) {
+	seen := 0
+	for _, f := range goFiles(t) {
+		if f.isTest() || !within(f.name, "pkg") && !within(f.name, "cmd") {
+			continue
+		}
+		for _, line := range verbosity.FindAllStringSubmatch(string(f.text), -1) {
+			seen++
+			if level := line[1]; !slices.Contains([]string{"1", "2", "4"}, level) || line[2] == "Could" && level != "1" {
+				t.Errorf("%s: %s...: 1 is what was odd and is handled, 2 each operation, 4 what happens within", f.name, line[0])
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("%d lines: this test looks at the wrong ones", seen)
 	}
 }
 

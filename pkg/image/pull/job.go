@@ -111,7 +111,7 @@ func (p *Puller) run(ctx context.Context, t *target, key jobKey, j *job) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if progress.Stage != j.progress.Stage {
-			log.V(1).Info("Pull", "progress", progress.String())
+			log.V(2).Info("Pull", "progress", progress.String())
 		}
 		j.progress = progress
 	})

@@ -299,7 +299,7 @@ func (h *hold) beat(ctx context.Context) {
 		cancel()
 		switch {
 		case err != nil:
-			klog.FromContext(ctx).V(2).Info("Could not show that a lock is held", "path", h.file(), "reason", err.Error())
+			klog.FromContext(ctx).V(1).Info("Could not show that a lock is held", "path", h.file(), "reason", err.Error())
 		case !mine:
 			klog.FromContext(ctx).Info("Lost the lock of an image: somebody took this process for dead", "path", h.directory())
 			close(h.lost)

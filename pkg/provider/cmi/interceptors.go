@@ -24,7 +24,8 @@ import (
 	cmiv1 "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/cmi/v1"
 )
 
-// Verbosity of a server's log. The driver has a line for each call at V(2) itself.
+// Verbosity of a server's log, as docs/monitoring.md has it. The driver has a line
+// for each call at V(2) itself.
 const (
 	levelFailed  = 1
 	levelCall    = 4

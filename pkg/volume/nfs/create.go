@@ -91,19 +91,19 @@ func (s *Store) Create(ctx context.Context, r volume.Request) (*volume.Volume, e
 		return nil, s.fail(err, "create volume %s", r.Name)
 	}
 	if undo := s.undo(ctx, a); undo != nil {
-		klog.FromContext(ctx).V(4).Info("Could not take away what is left of a volume that was not made", "volume", a.name, "reason", undo.Error())
+		klog.FromContext(ctx).V(1).Info("Could not take away what is left of a volume that was not made", "volume", a.name, "reason", undo.Error())
 	}
 	return nil, s.fail(err, "create volume %s", r.Name)
 }
 
 // later does what is left to do after a volume was made, on another connection. err is why.
 func (s *Store) later(ctx context.Context, a *attempt, err error) error {
-	klog.FromContext(ctx).V(4).Info("Could not tidy up after a volume was made", "volume", a.name, "reason", err.Error())
+	klog.FromContext(ctx).V(1).Info("Could not tidy up after a volume was made", "volume", a.name, "reason", err.Error())
 	tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidyTime)
 	defer cancel()
 	again := s.with(tidy, tidyTime, a.finish)
 	if again != nil {
-		klog.FromContext(ctx).V(4).Info("What is left of a creation is a leftover", "volume", a.name, "reason", again.Error())
+		klog.FromContext(ctx).V(1).Info("What is left of a creation is a leftover", "volume", a.name, "reason", again.Error())
 		return errors.Join(err, again)
 	}
 	return nil

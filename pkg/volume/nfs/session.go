@@ -100,7 +100,7 @@ func (n *session) close(ctx context.Context) {
 		parting, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingTime)
 		defer cancel()
 		if err := n.mounts.unmount(parting, n.export); err != nil {
-			klog.FromContext(ctx).V(4).Info("Could not unmount", "export", n.export, "reason", err.Error())
+			klog.FromContext(ctx).V(1).Info("Could not unmount", "export", n.export, "reason", err.Error())
 		}
 	}
 	_ = n.conn.Close() // nothing is under way
