@@ -30,6 +30,7 @@ import (
 	"github.com/gardener/machine-controller-manager/pkg/util/provider/driver"
 	_ "github.com/gardener/machine-controller-manager/pkg/util/reflector/prometheus" // registers metrics of reflectors
 	_ "github.com/gardener/machine-controller-manager/pkg/util/workqueue/prometheus" // registers metrics of work queues
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/logs"
@@ -40,7 +41,8 @@ import (
 )
 
 func main() {
-	if err := run(context.Background(), os.Args[1:], os.Stdout); err != nil {
+	// MCM's controller serves the default registry.
+	if err := run(context.Background(), os.Args[1:], os.Stdout, prometheus.DefaultRegisterer); err != nil {
 		fmt.Fprintln(os.Stderr, "machine-controller:", err)
 		os.Exit(1)
 	}
@@ -75,7 +77,7 @@ func (s *settings) validate(fs *pflag.FlagSet) error {
 	return s.cmi.validate(fs)
 }
 
-func run(ctx context.Context, args []string, stdout io.Writer) error {
+func run(ctx context.Context, args []string, stdout io.Writer, registerer prometheus.Registerer) error {
 	var s settings
 	fs := s.flags()
 	switch err := fs.Parse(args); {
@@ -94,17 +96,17 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	logs.InitLogs()
 	klog.EnableContextualLogging(true) // InitLogs turns off that lines say for which machine they are
 	defer logs.FlushLogs()
-	return serve(ctx, s)
+	return serve(ctx, s, registerer)
 }
 
 // serve runs the controller until it fails or a signal comes.
-func serve(ctx context.Context, s settings) error {
+func serve(ctx context.Context, s settings, registerer prometheus.Registerer) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	logger := klog.FromContext(ctx)
 	logger.Info("Starting", "version", version.Version())
 
-	d, end, err := s.driver(ctx)
+	d, end, err := s.driver(ctx, registerer)
 	switch {
 	case ctx.Err() != nil: // a signal ended the wait for the driver
 		return nil
@@ -130,10 +132,9 @@ func serve(ctx context.Context, s settings) error {
 }
 
 // driver is the one of this process or, if the flags say so, of another one.
-func (s *settings) driver(ctx context.Context) (d driver.Driver, end func(context.Context) error, err error) {
+func (s *settings) driver(ctx context.Context, registerer prometheus.Registerer) (d driver.Driver, end func(context.Context) error, err error) {
 	if s.cmi.Endpoint != "" {
-		return s.cmi.connect(ctx, s.backend.CallTimeout)
+		return s.cmi.connect(ctx, s.backend.CallTimeout, registerer)
 	}
-	d, end = s.backend.Driver()
-	return d, end, nil
+	return s.backend.Driver(registerer)
 }

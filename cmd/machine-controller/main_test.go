@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 func TestVersionIsPrintedAndNothingStarted(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"--version", "--control-kubeconfig=/nowhere"}, &out); err != nil {
+	if err := run(t.Context(), []string{"--version", "--control-kubeconfig=/nowhere"}, &out, prometheus.NewRegistry()); err != nil {
 		t.Fatal(err)
 	}
 	if got := out.String(); !strings.HasPrefix(got, version.Name+" v") || strings.Count(got, "\n") != 1 {
@@ -62,7 +63,7 @@ func TestWrongFlagsAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := run(t.Context(), tc.args, &bytes.Buffer{})
+			err := run(t.Context(), tc.args, &bytes.Buffer{}, prometheus.NewRegistry())
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got error %v, want one with %q", err, tc.want)
 			}

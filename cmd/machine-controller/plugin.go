@@ -60,13 +60,13 @@ func (p *plugin) validate(fs *pflag.FlagSet) error {
 }
 
 // connect returns the driver when it is ready.
-func (p *plugin) connect(ctx context.Context, callTimeout time.Duration) (driver.Driver, func(context.Context) error, error) {
+func (p *plugin) connect(ctx context.Context, callTimeout time.Duration, registerer prometheus.Registerer) (driver.Driver, func(context.Context) error, error) {
 	endpoint, secured, err := p.Driver()
 	if err != nil {
 		return nil, nil, err
 	}
 	d, err := cmi.NewDriver(cmi.DriverOptions{
-		Endpoint: endpoint, Credentials: secured, CallTimeout: callTimeout, Registerer: prometheus.DefaultRegisterer,
+		Endpoint: endpoint, Credentials: secured, CallTimeout: callTimeout, Registerer: registerer,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	cmiv1 "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/cmi/v1"
@@ -62,7 +63,7 @@ func TestFlagsOfTwoPlacesDoNotFitTogether(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := run(t.Context(), append([]string{"--target-kubeconfig=none", "--control-kubeconfig=/nowhere"}, tc.args...), &bytes.Buffer{})
+			err := run(t.Context(), append([]string{"--target-kubeconfig=none", "--control-kubeconfig=/nowhere"}, tc.args...), &bytes.Buffer{}, prometheus.NewRegistry())
 			for _, want := range tc.want {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("got error %v, want one with %q", err, want)

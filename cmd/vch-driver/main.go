@@ -107,6 +107,8 @@ func (s *settings) validate() (cmi.Endpoint, error) {
 	switch {
 	case err != nil:
 		return endpoint, fmt.Errorf("--endpoint: %w", err)
+	case s.profiling && s.metricsAddress == "":
+		return endpoint, errors.New("--profiling needs a --metrics-address")
 	case s.maxCalls < 1:
 		return endpoint, fmt.Errorf("--max-concurrent-calls must be at least 1, got %d", s.maxCalls)
 	case s.shutdownTimeout < 0:
@@ -123,13 +125,16 @@ func (s *settings) serve(ctx context.Context, stderr io.Writer) (err error) {
 	}
 	logger := klog.FromContext(ctx)
 	logger.Info("Starting", "version", version.Version(), "endpoint", endpoint.String())
-	driver, logout := s.backend.Driver()
+	registry := prometheus.NewRegistry()
+	driver, logout, err := s.backend.Driver(registry)
+	if err != nil {
+		return err
+	}
 	defer func() {
 		if out := logout(ctx); out != nil {
 			logger.Error(out, "Sessions are left to vCenter's time-out")
 		}
 	}()
-	registry := prometheus.NewRegistry()
 	options := cmi.ServerOptions{
 		Logger: logger, CallTimeout: s.backend.CallTimeout, MaxConcurrentCalls: s.maxCalls, Registerer: registry,
 	}
@@ -182,7 +187,16 @@ func (s *settings) run(ctx context.Context, server *cmi.Server, endpoint cmi.End
 	return err
 }
 
-// metrics serves MCM's metrics, those of the process and gRPC's. Its error goes to ended.
+// profile adds what net/http/pprof serves, as MCM does in its programs.
+func profile(mux *http.ServeMux) {
+	mux.HandleFunc("/debug/pprof/", pprof.Index) // heap, goroutine and the others by name
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+}
+
+// metrics serves the driver's metrics, MCM's, those of the process and gRPC's. Its error goes to ended.
 func (s *settings) metrics(ctx context.Context, registry prometheus.Gatherer, ended chan<- error) (*http.Server, error) {
 	if s.metricsAddress == "" {
 		return nil, nil //nolint:nilnil // no server is wanted
@@ -198,8 +212,7 @@ func (s *settings) metrics(ctx context.Context, registry prometheus.Gatherer, en
 		_, _ = io.WriteString(w, "ok\n") // the client has gone
 	})
 	if s.profiling {
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		profile(mux)
 	}
 	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	go func() {

@@ -54,6 +54,7 @@ func TestWrongFlagsAreRefusedInOneLineThatNamesThem(t *testing.T) {
 		"no concurrency":            {[]string{at, "--vcenter-max-concurrent-requests=0"}, "--vcenter-max-concurrent-requests"},
 		"no time for a request":     {[]string{at, "--vcenter-request-timeout=0s"}, "--vcenter-request-timeout"},
 		"a directory that is not":   {[]string{at, "--credentials-dir=/nowhere"}, "--credentials-dir"},
+		"profiling at no address":   {[]string{at, "--profiling", "--metrics-address="}, "--profiling"},
 		"metrics at no address":     {[]string{at, "--metrics-address=nowhere"}, "--metrics-address"},
 		"TCP without TLS":           {[]string{"--endpoint=tcp://127.0.0.1:0"}, "TLS"},
 		"insecure for all to reach": {[]string{"--endpoint=tcp://0.0.0.0:0", "--insecure"}, "loopback"},
@@ -162,7 +163,7 @@ func TestMetricsAndHealthAreServed(t *testing.T) {
 	s := serving(t, socket(t), nil)
 	s.works("the start")
 	text := s.metricsText()
-	for _, want := range []string{"grpc_server_handled_total", `grpc_method="GetVolumeIDs"`, "go_memstats_sys_bytes", "mcm_"} {
+	for _, want := range []string{"grpc_server_handled_total", `grpc_method="GetVolumeIDs"`, "go_memstats_sys_bytes", "mcm_vch_image_pulls_running 0"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("/metrics lacks %s", want)
 		}
@@ -181,23 +182,33 @@ func TestMetricsAndHealthAreServed(t *testing.T) {
 	}
 }
 
-func TestProfilesAreServedWhenTheyAreAskedFor(t *testing.T) {
+func TestProfilesAreServedOnlyWhenAskedFor(t *testing.T) {
 	t.Parallel()
-	for want, args := range map[int][]string{http.StatusOK: {"--profiling"}, http.StatusNotFound: nil} {
-		s := serving(t, socket(t), nil, args...)
-		s.works("the start")
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.metrics+"/debug/pprof/goroutine?debug=1", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		if response.StatusCode != want {
-			t.Errorf("flags %v: %s", args, response.Status)
-		}
+	for name, tc := range map[string]struct {
+		args []string
+		want int
+	}{
+		"by default": {nil, http.StatusNotFound},
+		"asked for":  {[]string{"--profiling"}, http.StatusOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serving(t, socket(t), nil, tc.args...)
+			for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/heap", "/debug/pprof/goroutine?debug=1"} {
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.metrics+path, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response, err := http.DefaultClient.Do(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response.Body.Close()
+				if response.StatusCode != tc.want {
+					t.Errorf("%s: %s", path, response.Status)
+				}
+			}
+		})
 	}
 }
 

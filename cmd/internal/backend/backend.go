@@ -13,12 +13,14 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/cmd/internal/owner"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/pull"
 	imagevsphere "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vsphere"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/metrics"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/provider"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
@@ -123,8 +125,9 @@ func OfVCenter(fs *pflag.FlagSet) []string {
 }
 
 // Driver returns the driver on vCenter, and what ends its work in the background
-// and logs its sessions out when no call is under way any more.
-func (f *Flags) Driver() (d provider.Driver, end func(context.Context) error) {
+// and logs its sessions out when no call is under way any more. The metrics of what
+// it does are registered with registerer, which fails if those of another driver are.
+func (f *Flags) Driver(registerer prometheus.Registerer) (d provider.Driver, end func(context.Context) error, err error) {
 	pool := vcenter.NewPool(vcenter.Options{
 		MaxConcurrent: f.maxConcurrent, MinConcurrent: f.minConcurrent, MaxHeavy: f.maxHeavy,
 		BreakerFailures: f.breakerFailures, BreakerMaxWait: f.breakerMaxWait,
@@ -145,5 +148,12 @@ func (f *Flags) Driver() (d provider.Driver, end func(context.Context) error) {
 	}, Volumes: func(client *vcenter.Client, host *vch.Config) *volume.Set {
 		return locations.Open(locations.Options{Client: client, Host: host, Owner: who})
 	}})
-	return provider.NewMachinePlugin(backend, provider.Options{CallTimeout: f.CallTimeout}), end
+	collector := metrics.New(metrics.Sources{
+		Pool: pool.Stats, Images: images.Stats,
+		Cache: nil, // there is no cache yet
+	})
+	if err := registerer.Register(collector); err != nil {
+		return nil, nil, fmt.Errorf("register the metrics of the driver: %w", err)
+	}
+	return provider.NewMachinePlugin(backend, provider.Options{CallTimeout: f.CallTimeout}), end, nil
 }

@@ -12,6 +12,8 @@ import (
 	mcmv1alpha1 "github.com/gardener/machine-controller-manager/pkg/apis/machine/v1alpha1"
 	"github.com/gardener/machine-controller-manager/pkg/util/provider/driver"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -81,7 +83,14 @@ func TestTheDriverWorksAndLogsOutAlsoWhenItsContextHasEnded(t *testing.T) {
 	}
 	defer sim.Close()
 	f, _ := parsed(t)
-	d, logout := f.Driver()
+	registry := prometheus.NewPedanticRegistry()
+	d, logout, err := f.Driver(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := f.Driver(registry); err == nil {
+		t.Error("two drivers have their metrics in one registry")
+	}
 	class := &mcmv1alpha1.MachineClass{Provider: v1alpha1.Provider, ProviderSpec: runtime.RawExtension{Raw: []byte(
 		`{"vch":{"datacenter":"` + sim.Datacenter + `","name":"` + sim.VCHName + `"},"tags":{"kubernetes.io/cluster/c":"1","kubernetes.io/role/r":"1"},` +
 			`"rootDisk":{"vmdk":"` + vchsim.ImageDisk + `"},"command":["/bin/x"],"networks":[{"name":"` + vchsim.ExternalNetwork + `"}]}`)}}
@@ -92,6 +101,15 @@ func TestTheDriverWorksAndLogsOutAlsoWhenItsContextHasEnded(t *testing.T) {
 	}
 	if sim.Sessions() == 0 {
 		t.Error("there is no session: this test could not fail")
+	}
+	host, _, _ := strings.Cut(strings.TrimPrefix(string(sim.Secret()[v1alpha1.SecretHost]), "https://"), "/")
+	want := "# HELP mcm_vch_vcenter_sessions Sessions with vCenter that are logged in.\n# TYPE mcm_vch_vcenter_sessions gauge\n" +
+		`mcm_vch_vcenter_sessions{vcenter="` + host + "\"} 1\n"
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "mcm_vch_vcenter_sessions"); err != nil {
+		t.Error(err)
+	}
+	if n, err := testutil.GatherAndCount(registry, "mcm_vch_image_pulls_total"); err != nil || n == 0 {
+		t.Errorf("%d series of image pulls, %v", n, err)
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
