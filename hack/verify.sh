@@ -20,6 +20,8 @@ scripts() {
   return $bad
 }
 
+# test/promql is left out: to tidy it fetches the libraries of all clouds, 760 MB.
+# That nothing is missing shows when it is built.
 modules() {
   local dir bad=0
   for dir in . test/controlplane test/foreign; do
@@ -51,11 +53,11 @@ generated() {
 
 vet() { go vet ./... && go vet -tags integration ./test/integration/...; }
 
-# The foreign client is a module of its own, which ./... leaves out.
-protocol() { go vet -C test/foreign ./...; }
+# These are modules of their own, which ./... leaves out.
+nested() { go vet -C test/foreign ./... && go vet -C test/promql ./...; }
 
 failed=()
-for check in scripts modules generated vet protocol lint; do
+for check in scripts modules generated vet nested lint; do
   echo "verify: $check" >&2
   begin=$SECONDS
   run=$check

@@ -39,7 +39,8 @@ func cacheFamilies() []family[containercache.Stats] {
 func age() family[containercache.Stats] {
 	return family[containercache.Stats]{
 		Description: Description{
-			"cache_age_seconds", gauge, []string{"vcenter", "vch"},
+			"cache_age_seconds", gauge,
+			[]string{"vcenter", "vch"},
 			"Time since vCenter last said what changed, or that nothing did; absent before the first time.",
 		},
 		samples: func(s containercache.Stats, now time.Time) []sample {
@@ -55,7 +56,8 @@ func age() family[containercache.Stats] {
 func queries() family[containercache.Stats] {
 	return family[containercache.Stats]{
 		Description: Description{
-			"cache_queries_total", counter, []string{"vcenter", "vch", "result"},
+			"cache_queries_total", counter,
+			[]string{"vcenter", "vch", "result"},
 			"Questions that were answered from memory (result hit), or that went to vCenter (miss).",
 		},
 		samples: func(s containercache.Stats, _ time.Time) []sample {

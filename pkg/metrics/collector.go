@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/utils/clock"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containercache"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/pull"
@@ -23,7 +24,7 @@ type Sources struct {
 	Cache func() []containercache.Stats
 	// Images is pull.Puller.Stats.
 	Images func() pull.Stats
-	// Now is the clock that the Stats' times come from. Default: time.Now.
+	// Now is the clock that the Stats' times come from. Default: the real one.
 	Now func() time.Time
 }
 
@@ -47,7 +48,7 @@ type Collector struct {
 func New(s Sources) *Collector {
 	c := &Collector{now: s.Now}
 	if c.now == nil {
-		c.now = time.Now
+		c.now = clock.RealClock{}.Now
 	}
 	images := func() []pull.Stats { return []pull.Stats{s.Images()} }
 	if s.Images == nil {

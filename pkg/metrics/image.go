@@ -23,7 +23,8 @@ func imageFamilies() []family[pull.Stats] {
 			func(s pull.Stats) float64 { return float64(s.Running) }),
 		{
 			Description: Description{
-				"image_pulls_total", counter, []string{"result"},
+				"image_pulls_total", counter,
+				[]string{"result"},
 				"Image pulls that ended: the disk was made here (result made), was there or made by another process (found), or not (failed).",
 			},
 			samples: func(s pull.Stats, _ time.Time) []sample {

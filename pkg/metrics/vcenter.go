@@ -71,7 +71,8 @@ func hostFamilies() []family[vcenter.HostStats] {
 func breakerState() family[vcenter.HostStats] {
 	return family[vcenter.HostStats]{
 		Description: Description{
-			"vcenter_breaker_state", gauge, []string{"vcenter", "state"},
+			"vcenter_breaker_state", gauge,
+			[]string{"vcenter", "state"},
 			"1 for the state of the circuit breaker, 0 for the others: closed, open (requests fail at once), half-open (one is tried).",
 		},
 		samples: func(s vcenter.HostStats, _ time.Time) []sample {
@@ -88,7 +89,8 @@ func breakerState() family[vcenter.HostStats] {
 func unanswered() family[vcenter.HostStats] {
 	return family[vcenter.HostStats]{
 		Description: Description{
-			"vcenter_unanswered_seconds", gauge, []string{"vcenter"},
+			"vcenter_unanswered_seconds", gauge,
+			[]string{"vcenter"},
 			"Time since when vCenter does not answer; 0 while the circuit breaker is closed.",
 		},
 		samples: func(s vcenter.HostStats, now time.Time) []sample {

@@ -24,6 +24,16 @@ type kustomization struct {
 	Kind       string   `json:"kind"`
 	Resources  []string `json:"resources"`
 	Images     []image  `json:"images"`
+	Namespace  string   `json:"namespace"`
+	// ConfigMapGenerator is used by monitoring.
+	ConfigMapGenerator []struct {
+		Name    string   `json:"name"`
+		Files   []string `json:"files"`
+		Options struct {
+			DisableNameSuffixHash bool              `json:"disableNameSuffixHash"`
+			Labels                map[string]string `json:"labels"`
+		} `json:"options"`
+	} `json:"configMapGenerator"`
 }
 
 type image struct {
@@ -91,6 +101,8 @@ func TestEveryFileIsAManifestOfAVariantOrASample(t *testing.T) {
 	for _, dirs := range variants() {
 		known = append(known, files(t, dirs...)...)
 	}
+	known = append(known, resources(t, monitoring)...)
+	known = append(known, filepath.Join(monitoring, dashboardFile))
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || entry.Name() == kustomizationFile {
 			return err

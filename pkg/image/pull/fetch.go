@@ -177,9 +177,8 @@ func (m *maker) progress(progress image.Progress) {
 
 // uploaded counts how far an upload is; one that is begun anew starts at zero.
 func (m *maker) uploaded(done int64) {
-	if more := done - m.sent; more > 0 {
-		m.puller.count(func(s *Stats) { s.Uploaded += uint64(more) })
-	}
+	more := uint64(max(0, done-m.sent))
+	m.puller.count(func(s *Stats) { s.Uploaded += more })
 	m.sent = done
 }
 
