@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,26 +72,29 @@ type ruleTests struct {
 	} `json:"tests"`
 }
 
+// programDir is where program puts what it builds.
+var programDir string
+
 // program builds test/promql, which is a module of its own, once.
 var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "vch-promql-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "promql")
+	path := filepath.Join(programDir, "promql")
 	build := exec.CommandContext(context.Background(), "go", "build", "-C", filepath.Join("..", "promql"), "-o", path, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", errors.Join(err, errors.New(string(out)), os.RemoveAll(dir))
+		return "", errors.Join(err, errors.New(string(out)))
 	}
 	return path, nil
 })
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := program(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	dir, err := os.MkdirTemp("", "vch-promql-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "manifests:", err)
+		os.Exit(1)
 	}
+	programDir = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
