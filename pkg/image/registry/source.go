@@ -72,7 +72,7 @@ func newPull(ctx context.Context, ref Reference, opts Options) (*pull, error) {
 			continue
 		}
 		if why := s.permitted(host, prefix+ref.Repository); why != "" {
-			klog.FromContext(ctx).V(1).Info("Mirror is not asked", "mirror", host+"/"+prefix, "image", ref.String(), "reason", why)
+			klog.FromContext(ctx).Info("Mirror is not asked", "mirror", host+"/"+prefix, "image", ref.String(), "reason", why)
 			continue
 		}
 		if err := p.add(host, prefix+ref.Repository, true); err != nil {
@@ -193,7 +193,7 @@ func (p *pull) each(ctx context.Context, what string, ask func(s *source) error)
 			return err
 		}
 		if !s.failed.Swap(true) {
-			klog.FromContext(ctx).V(1).Info("Mirror failed; it is not asked again for this image", "mirror", s.name+"/"+s.path, "image", p.ref.String(), "for", what, "reason", p.scrub.text(err.Error()))
+			klog.FromContext(ctx).Info("Mirror failed; it is not asked again for this image", "mirror", s.name+"/"+s.path, "image", p.ref.String(), "for", what, "reason", p.scrub.text(err.Error()))
 		}
 	}
 	return faultf(errdefs.Internal, "there is no registry to ask") // the last source is no mirror
