@@ -11,6 +11,7 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containercache"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
@@ -20,11 +21,13 @@ import (
 )
 
 // Operator works on the container VMs of one VCH with one session, for the
-// length of one SPI call. Not for concurrent use. Close it.
+// length of one SPI call. Not for concurrent use.
 type Operator struct {
 	client *vcenter.Client
 	host   *vch.Config
 	data   *migration.Set
+	// view may be nil.
+	view *containercache.View
 }
 
 // NewOperator returns an operator that reads old data with the migrations of a set; no
@@ -40,18 +43,23 @@ const settleTime = 10 * time.Second
 // on in vCenter: it is waited for once more, so that the machine's next operation does not
 // run into it.
 func (o *Operator) await(ctx context.Context, task types.ManagedObjectReference) error {
-	_, err := o.client.Task(ctx, task)
+	_, err := o.awaitInfo(ctx, task)
+	return err
+}
+
+// awaitInfo is await for whoever needs the task's result.
+func (o *Operator) awaitInfo(ctx context.Context, task types.ManagedObjectReference) (*types.TaskInfo, error) {
+	info, err := o.client.Task(ctx, task)
 	if err == nil || vcenter.IsTaskFault(err) {
-		return err
+		return info, err
 	}
 	if ctx.Err() == nil {
-		_, err = o.client.Task(ctx, task)
-		return err
+		return o.client.Task(ctx, task)
 	}
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	_, _ = o.client.Task(settle, task) // the caller's time is over, whatever the answer
-	return err
+	return nil, err
 }
 
 // Find looks the machine up by its BIOS UUID, in two calls, and checks in the
@@ -72,8 +80,13 @@ func (o *Operator) Find(ctx context.Context, id identity.Identity, want identity
 	if err != nil {
 		return nil, o.convert(err, "find the VM of machine %s by BIOS UUID %s", want.Machine, id.BIOSUUID)
 	}
-	if len(res.Returnval) == 0 && !change {
-		return nil, nil
+	if len(res.Returnval) == 0 {
+		if !change {
+			return nil, nil
+		}
+		if state, ok := o.KnownState(); ok {
+			return nil, state
+		}
 	}
 	vms, err := o.read(ctx, res.Returnval, change)
 	if err != nil {
@@ -169,7 +182,9 @@ func (o *Operator) read(ctx context.Context, refs []types.ManagedObjectReference
 			continue
 		}
 		if len(c.PropSet) > 0 {
-			vms = append(vms, o.vmFrom(c))
+			vm := o.vmFrom(c)
+			o.learn(vm)
+			vms = append(vms, vm)
 		}
 	}
 	if !alive {
@@ -189,21 +204,21 @@ type Machine struct {
 
 // members reads properties of all VMs that stand among the container VMs of the VCH.
 func (o *Operator) members(ctx context.Context, properties ...string) ([]types.ObjectContent, error) {
-	from, traversal := o.host.Folder, types.TraversalSpec{Type: "Folder", Path: "childEntity", Skip: types.NewBool(false)}
-	if o.host.FolderIsRoot {
-		from, traversal = o.host.Pool, types.TraversalSpec{Type: "ResourcePool", Path: "vm", Skip: types.NewBool(false)}
-	}
+	from, traversal := o.host.Members()
 	return o.retrieve(ctx, types.PropertyFilterSpec{
-		ObjectSet: []types.ObjectSpec{{Obj: from, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{&traversal}}},
+		ObjectSet: []types.ObjectSpec{{Obj: from, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{traversal}}},
 		PropSet:   []types.PropertySpec{{Type: "VirtualMachine", PathSet: properties}},
 	})
 }
 
-// List returns the VMs of the VCH that bear a full mark, in one call (two and
-// more only when vCenter pages its answer). Each is proven by place, mark
+// List returns the VMs of the VCH that bear a full mark: those that the operator's view has or, without one, in one call (two
+// and more only when vCenter pages its answer). Each is proven by place, mark
 // and BIOS UUID; everything else that stands there is left out.
 // It reads a handful of keys of each VM, and none outside the VCH.
 func (o *Operator) List(ctx context.Context) ([]Machine, error) {
+	if known, ok := o.knownMachines(); ok {
+		return known, nil
+	}
 	markPath := vch.KeyProperty(guestinfo.AnnotationKey(identity.MarkAnnotation))
 	content, err := o.members(ctx, "name", "config.uuid", "runtime.powerState", markPath)
 	if err != nil {
@@ -225,7 +240,7 @@ func (o *Operator) List(ctx context.Context) ([]Machine, error) {
 				encoded = vch.KeyValue(p.Val)
 			}
 		}
-		mark, id := o.markOf(encoded, uuid)
+		mark, id := o.host.Proven(encoded, uuid)
 		if mark != nil && c.Obj != o.host.Appliance { // else it is somebody else's VM, which is normal here
 			m.Mark, m.Identity = *mark, id
 			out = append(out, m)

@@ -90,27 +90,13 @@ func (o *Operator) survey(ctx context.Context, keys ...string) ([]neighbor, erro
 		}
 		n.ContainerID = n.keys[guestinfo.CommonIDKey]
 		n.Name = cmp.Or(n.keys[guestinfo.NameKey], n.keys[guestinfo.OldNameKey])
-		n.Mark, _ = o.markOf(n.keys[markKey], uuid)
+		n.Mark, _ = o.host.Proven(n.keys[markKey], uuid)
 		out = append(out, n)
 	}
 	slices.SortFunc(out, func(a, b neighbor) int {
 		return cmp.Or(strings.Compare(a.VM, b.VM), strings.Compare(a.Ref.Value, b.Ref.Value))
 	})
 	return out, nil
-}
-
-// markOf returns the mark of a VM, and the identity that follows from it, if its BIOS UUID does
-// too: that follows from the container id, so one comparison proves both. Else nil.
-func (o *Operator) markOf(encoded, uuid string) (*identity.Mark, identity.Identity) {
-	mark, err := identity.DecodeMark(encoded)
-	if err != nil {
-		return nil, identity.Identity{}
-	}
-	id, err := identity.New(o.host.UUID, mark.Cluster, mark.Machine)
-	if err != nil || id.BIOSUUID != strings.ToLower(uuid) {
-		return nil, identity.Identity{}
-	}
-	return &mark, id
 }
 
 // ReadWhole reads VMs whole, in one call. VMs that vanished meanwhile are left out.

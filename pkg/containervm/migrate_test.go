@@ -89,7 +89,7 @@ func TestAVMThatIsOffIsBroughtUpToDateAtOnce(t *testing.T) {
 		if _, err := s.Rename(t.Context(), after, "db-"+strconv.Itoa(version), containervm.Machines); err != nil {
 			t.Error(err)
 		}
-		if err := s.Start(t.Context(), s.reread(vm), time.Unix(1654867608, 0)); err != nil {
+		if _, err := s.Start(t.Context(), s.reread(vm), time.Unix(1654867608, 0)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -171,7 +171,7 @@ func TestAMigrationThatMeetsAnotherChangePlansAnew(t *testing.T) {
 	}{
 		"a key of theirs": {func(s site, vm *containervm.VM) { s.set(vm, map[string]string{"theirs": "1"}) }, 2, 9, ""},
 		"its start": {func(s site, vm *containervm.VM) {
-			if err := s.other().Start(s.Context(), vm, time.Unix(1654867608, 0)); err != nil {
+			if _, err := s.other().Start(s.Context(), vm, time.Unix(1654867608, 0)); err != nil {
 				s.Error(err)
 			}
 		}, 2, 1, ""}, // the mark alone
@@ -254,7 +254,7 @@ func TestAPluginThatFailsChangesNothingAndStopsNoMachine(t *testing.T) {
 		t.Errorf("apply from an older read = %v", err)
 	}
 	s.untouched(vm)
-	if err := o.Start(t.Context(), read, time.Unix(1654867608, 0)); err != nil {
+	if _, err := o.Start(t.Context(), read, time.Unix(1654867608, 0)); err != nil {
 		t.Error(err)
 	}
 	if err := o.Stop(t.Context(), s.reread(vm), "", time.Second); err != nil {

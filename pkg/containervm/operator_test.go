@@ -78,7 +78,7 @@ func (s site) machine(name string) *containervm.VM {
 func (s site) started(name string) *containervm.VM {
 	s.Helper()
 	vm := s.machine(name)
-	if err := s.Start(s.Context(), vm, time.Unix(1654867608, 0)); err != nil {
+	if _, err := s.Start(s.Context(), vm, time.Unix(1654867608, 0)); err != nil {
 		s.Fatal(err)
 	}
 	return s.reread(vm)
@@ -195,7 +195,7 @@ func TestTheImagesStopSignalStopsTheMachine(t *testing.T) {
 			if err := s.create(r); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Start(t.Context(), s.find(r), time.Unix(1654867608, 0)); err != nil {
+			if _, err := s.Start(t.Context(), s.find(r), time.Unix(1654867608, 0)); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Stop(t.Context(), s.find(r), tc.signal, time.Minute); err != nil {
@@ -312,10 +312,10 @@ func TestAVolumeThatARunningMachineHasIsLocked(t *testing.T) {
 		}
 	}
 	now := time.Unix(1654867608, 0)
-	if err := s.Start(t.Context(), s.find(first), now); err != nil {
+	if _, err := s.Start(t.Context(), s.find(first), now); err != nil {
 		t.Fatal(err)
 	}
-	err := s.Start(t.Context(), s.find(second), now)
+	_, err := s.Start(t.Context(), s.find(second), now)
 	if !vcenter.IsFileLocked(err) {
 		t.Errorf("start = %v (%s), want one in which a locked file can be told", err, errdefs.KindOf(err))
 	}
@@ -326,7 +326,7 @@ func TestAVolumeThatARunningMachineHasIsLocked(t *testing.T) {
 	if err := s.Remove(t.Context(), s.find(first)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Start(t.Context(), s.find(second), now); err != nil {
+	if _, err := s.Start(t.Context(), s.find(second), now); err != nil {
 		t.Error(err)
 	}
 }

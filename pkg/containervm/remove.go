@@ -92,6 +92,7 @@ func (o *Operator) destroy(ctx context.Context, vm *VM) error {
 	}
 	switch {
 	case err == nil:
+		o.forget(vm)
 		return nil
 	case vcenter.IsMethodDisabled(err):
 		return errdefs.Wrap(errdefs.FailedPrecondition, err, "destroy VM %q (%s): somebody disabled it, as VIC does for its own containers; enable Destroy_Task again (source id VIC)", vm.Name, vm.Ref.Value)
@@ -99,6 +100,9 @@ func (o *Operator) destroy(ctx context.Context, vm *VM) error {
 		// vCenter cannot destroy what it cannot reach; its files go with the directory.
 		if _, err = methods.UnregisterVM(ctx, o.client.Vim(), &types.UnregisterVM{This: vm.Ref}); vcenter.IsManagedObjectNotFound(err) {
 			err = nil
+		}
+		if err == nil {
+			o.forget(vm)
 		}
 		return o.convert(err, "unregister VM %q (%s), which is %s", vm.Name, vm.Ref.Value, vm.Connection)
 	}

@@ -87,7 +87,7 @@ func TestARenameMeetsAChangeBySomebodyElseWithAFreshRead(t *testing.T) {
 			}
 		}, "", ""},
 		"its start": {func(s site, vm *containervm.VM) {
-			if err := s.other().Start(s.Context(), vm, time.Unix(1654867608, 0)); err != nil {
+			if _, err := s.other().Start(s.Context(), vm, time.Unix(1654867608, 0)); err != nil {
 				s.Error(err)
 			}
 		}, "", ""},

@@ -78,7 +78,7 @@ func TestARenameChangesTheNamesAndNothingElse(t *testing.T) {
 			s := newSiteOf(t, vchsim.Options{VSAN: tc.vsan})
 			vm := s.machine("machine-1")
 			if tc.running {
-				if err := s.Start(t.Context(), vm, time.Unix(1654867608, 0)); err != nil {
+				if _, err := s.Start(t.Context(), vm, time.Unix(1654867608, 0)); err != nil {
 					t.Fatal(err)
 				}
 				vm = s.reread(vm)
@@ -353,7 +353,7 @@ func TestARenameStaysWithinTheBudget(t *testing.T) {
 		}
 		calls := s.Sim.Calls()
 		t.Logf("with %d other VMs: %v", others, calls)
-		delete(calls, "WaitForUpdatesEx") // of the task
+		delete(calls, "WaitForUpdatesEx")                                                              // of the task
 		for _, method := range []string{"CreatePropertyCollector", "CreateListView", "CreateFilter"} { // once for a session
 			delete(calls, method)
 		}

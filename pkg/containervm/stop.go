@@ -9,13 +9,10 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
-	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 	"k8s.io/klog/v2"
 
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 )
@@ -36,6 +33,7 @@ func (o *Operator) Stop(ctx context.Context, vm *VM, signal string, grace time.D
 	if signal == "" {
 		signal = vm.stopSignal()
 	}
+	o.unlearn(vm)
 	if vm.PowerState == types.VirtualMachinePowerStatePoweredOn && grace > 0 {
 		last := min(killWait, grace/4)
 		for _, step := range []struct {
@@ -61,7 +59,7 @@ func (o *Operator) Stop(ctx context.Context, vm *VM, signal string, grace time.D
 
 // signal runs one of the tether's programs and waits for the VM to go off.
 func (o *Operator) signal(ctx context.Context, vm *VM, program, argument string, limit time.Duration) (off bool, err error) {
-	manager, err := o.processManager(ctx)
+	manager, err := o.client.ProcessManager(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -76,39 +74,63 @@ func (o *Operator) signal(ctx context.Context, vm *VM, program, argument string,
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err = o.client.Until(waitCtx, []types.PropertyFilterSpec{{
-		ObjectSet: []types.ObjectSpec{{Obj: vm.Ref}},
-		PropSet:   []types.PropertySpec{{Type: "VirtualMachine", PathSet: []string{"runtime.powerState"}}},
-	}}, func(updates []types.ObjectUpdate) (bool, error) {
-		for _, u := range updates {
-			for _, c := range u.ChangeSet {
-				off = off || c.Val == types.VirtualMachinePowerStatePoweredOff
-			}
-		}
-		return off, nil
-	})
+	err = o.awaitOff(waitCtx, vm)
 	if err != nil && ctx.Err() == nil && errors.Is(waitCtx.Err(), context.DeadlineExceeded) {
 		return false, nil // the next, harder step follows
 	}
-	return off, err
+	return err == nil, err
 }
 
-func (o *Operator) processManager(ctx context.Context) (types.ManagedObjectReference, error) {
-	guest := o.client.Vim().ServiceContent.GuestOperationsManager
-	if guest == nil {
-		return types.ManagedObjectReference{}, errdefs.New(errdefs.Unimplemented, "this vCenter has no guest operations")
+// awaitOff waits for a VM to go off.
+func (o *Operator) awaitOff(ctx context.Context, vm *VM) error {
+	news := o.news(vm)
+	defer news.done()
+	for pause := news.pause(0); ; pause = news.pause(pause) {
+		off, err := o.isOff(ctx, vm, news)
+		if off || err != nil {
+			return o.convert(err, "wait for VM %q (%s) to go off", vm.Name, vm.Ref.Value)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-news.changes:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return vcenter.Convert(ctx.Err(), "wait for VM %q (%s) to go off", vm.Name, vm.Ref.Value)
+		}
 	}
-	var m mo.GuestOperationsManager
-	if err := property.DefaultCollector(o.client.Vim()).RetrieveOne(ctx, *guest, []string{"processManager"}, &m); err != nil {
-		return types.ManagedObjectReference{}, vcenter.Convert(err, "find the guest process manager")
+}
+
+// isOff asks the view, and vCenter where that does not know.
+func (o *Operator) isOff(ctx context.Context, vm *VM, news *news) (bool, error) {
+	if news.view != nil {
+		if seen, ok := news.view.Seen(vm.Ref); ok {
+			return seen.Power == types.VirtualMachinePowerStatePoweredOff, nil
+		}
 	}
-	if m.ProcessManager == nil {
-		return types.ManagedObjectReference{}, errdefs.New(errdefs.Unimplemented, "this vCenter has no guest process manager")
+	props, err := o.lookAt(ctx, vm.Ref, []string{"runtime.powerState"})
+	for _, p := range props {
+		if p.Val == types.VirtualMachinePowerStatePoweredOff {
+			return true, err
+		}
 	}
-	return *m.ProcessManager, nil
+	return false, err
 }
 
 func (o *Operator) powerOff(ctx context.Context, vm *VM) error {
+	if vm.known { // a guest would have refused a signal for another container; this is harder
+		fresh, err := o.Reread(ctx, vm)
+		if err != nil {
+			return err
+		}
+		if fresh.PowerState == types.VirtualMachinePowerStatePoweredOff {
+			return nil
+		}
+		vm = fresh
+	}
+	o.unlearn(vm)
 	res, err := methods.PowerOffVM_Task(ctx, o.client.Vim(), &types.PowerOffVM_Task{This: vm.Ref})
 	if err == nil {
 		err = o.await(ctx, res.Returnval)

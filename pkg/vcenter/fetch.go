@@ -52,6 +52,7 @@ func (h *hub) run(ctx context.Context) {
 		if c == nil {
 			err = h.change(ctx, func(*collector) error { return nil })
 		} else {
+			h.rest(ctx)
 			err = h.poll(ctx, c)
 		}
 		if err != nil && !h.recover(ctx, c, err) {

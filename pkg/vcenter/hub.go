@@ -26,6 +26,8 @@ const (
 	maxLost = 3
 	// lostPause is how long the hub waits before it begins anew; it doubles with each attempt.
 	lostPause = 50 * time.Millisecond
+	// When crowd tasks or more are waited for, gather passes before a call that others will soon want as well.
+	crowd, gather = 4, 10 * time.Millisecond
 	// cleanUpTimeout bounds a request that removes something.
 	cleanUpTimeout = 10 * time.Second
 )
@@ -143,7 +145,20 @@ func (h *hub) task(ctx context.Context, ref types.ManagedObjectReference) (*watc
 		w.tell([]types.ObjectUpdate{{Kind: types.ObjectUpdateKindEnter, Obj: ref, ChangeSet: slices.Collect(maps.Values(t.known))}}, nil)
 	}
 	h.mu.Unlock()
-	return w, h.change(ctx, func(c *collector) error { return h.join(ctx, c) })
+	return w, h.change(ctx, func(c *collector) error {
+		if !h.joined(ref, c) {
+			h.rest(ctx)
+		}
+		return h.join(ctx, c)
+	})
+}
+
+// joined reports whether a task is in the view of a collector, or over.
+func (h *hub) joined(ref types.ManagedObjectReference, c *collector) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.tasks[ref]
+	return t == nil || t.joined == c
 }
 
 // forget ends a wait.
@@ -178,6 +193,17 @@ func (h *hub) taskCount() int {
 		}
 	}
 	return n
+}
+
+// rest waits a moment for company if there are many who come and go.
+func (h *hub) rest(ctx context.Context) {
+	if h.taskCount() < crowd {
+		return
+	}
+	select {
+	case <-h.client.session.pool.opts.Clock.After(gather):
+	case <-ctx.Done():
+	}
 }
 
 func (h *hub) now() time.Time { return h.client.session.pool.opts.Clock.Now() }

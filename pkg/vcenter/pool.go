@@ -9,10 +9,12 @@ import (
 	"errors"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
 	"k8s.io/utils/clock"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -227,9 +229,14 @@ type Client struct {
 	session *session
 	vim     *vim25.Client
 	hub     *hub
+	// processes is nil until somebody asked for it.
+	processes atomic.Pointer[types.ManagedObjectReference]
 }
 
 // Vim returns the client for use with govmomi. All that the package comment
 // promises of calls holds for calls through it; govmomi's uploads and downloads,
 // which are not SOAP, share its session, trust and connections only: see Do.
 func (c *Client) Vim() *vim25.Client { return c.vim }
+
+// Host returns vCenter's host name, with the port if it is not the usual one.
+func (c *Client) Host() string { return c.session.to.host() }

@@ -32,6 +32,9 @@ const locale = "en_US"
 // errEnded says that a session was logged out by us.
 var errEnded = errors.New("the session was closed")
 
+// IsEnded reports that a call was not made since its session was logged out by us: another Client is needed.
+func IsEnded(err error) bool { return errors.Is(err, errEnded) }
+
 // session is one login in one vCenter, from the first to the logout.
 type session struct {
 	pool *Pool

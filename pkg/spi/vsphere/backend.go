@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containercache"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
@@ -67,6 +68,7 @@ type Backend struct {
 	pool    *vcenter.Pool
 	clock   clock.PassiveClock
 	vchs    *vch.Cache
+	cache   *containercache.Cache
 	limits  Limits
 	hostKey func() ([]byte, error)
 	images  *pull.Puller
@@ -109,7 +111,8 @@ func New(o Options) *Backend {
 		o.Migrations = plugins.Shipped()
 	}
 	return &Backend{
-		pool: o.Pool, clock: o.Clock, vchs: vch.NewCache(o.Clock, o.VCHCacheTTL), limits: o.Limits, hostKey: o.HostKey,
+		pool: o.Pool, clock: o.Clock, vchs: vch.NewCache(o.Clock, o.VCHCacheTTL),
+		cache: containercache.New(o.Clock), limits: o.Limits, hostKey: o.HostKey,
 		images: o.Images, stores: o.ImageStore, volumes: o.Volumes, data: o.Migrations, locks: newLocks(),
 	}
 }
@@ -184,13 +187,21 @@ func (b *Backend) do(ctx context.Context, limit time.Duration, machine, provider
 		return errdefs.Wrap(errdefs.KindOf(err), err, "wait for another operation on machine %s", machine)
 	}
 	defer unlock()
-	c.Operator = containervm.NewOperator(client, host, b.data)
+	c.Operator = b.operator(ctx, client, host)
 	if err = fn(ctx, c); errdefs.Is(err, errdefs.Aborted) {
 		// Perhaps the VCH changed under us: read it anew next time.
 		b.vchs.Forget(client, spec.VCH)
 	}
 	return err
 }
+
+// operator returns what works on the container VMs of a VCH, with what is known of them.
+func (b *Backend) operator(ctx context.Context, client *vcenter.Client, host *vch.Config) *containervm.Operator {
+	return containervm.NewOperator(client, host, b.data).Cached(b.cache.Of(ctx, client, host))
+}
+
+// CacheStats returns the state of what is known of each VCH. It sends nothing.
+func (b *Backend) CacheStats() []containercache.Stats { return b.cache.Stats() }
 
 // find is Find with the answer "absent" as an error.
 func (c *call) find(ctx context.Context, change bool) (*containervm.VM, error) {
@@ -218,12 +229,15 @@ func startTimeout(spec *v1alpha1.ProviderSpec) time.Duration {
 	return time.Duration(*spec.StartTimeoutSeconds) * time.Second
 }
 
-// GetMachineStatus implements spi.PluginSPI in two calls.
+// GetMachineStatus implements spi.PluginSPI: in no call for a machine that is known, in two for one that is not.
 func (b *Backend) GetMachineStatus(ctx context.Context, machineName, providerID string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (found string, addresses []corev1.NodeAddress, err error) {
 	err = b.do(ctx, b.limits.Read, machineName, providerID, providerSpec, secret, func(ctx context.Context, c *call) error {
-		vm, err := c.find(ctx, false)
-		if err != nil {
-			return err
+		vm := c.Known(c.id, c.mark)
+		if vm == nil {
+			var err error
+			if vm, err = c.find(ctx, false); err != nil {
+				return err
+			}
 		}
 		found = c.id.ProviderID()
 		if !vm.Running() {
@@ -235,7 +249,7 @@ func (b *Backend) GetMachineStatus(ctx context.Context, machineName, providerID 
 	return found, addresses, err
 }
 
-// ListMachines implements spi.PluginSPI in one call.
+// ListMachines implements spi.PluginSPI: in no call while the VCH is watched, else in one.
 func (b *Backend) ListMachines(ctx context.Context, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.limits.Read)
 	defer cancel()
@@ -247,8 +261,7 @@ func (b *Backend) ListMachines(ctx context.Context, providerSpec *v1alpha1.Provi
 	if err != nil {
 		return nil, err
 	}
-	op := containervm.NewOperator(client, host, b.data)
-	machines, err := op.List(ctx)
+	machines, err := b.operator(ctx, client, host).List(ctx)
 	if err != nil {
 		if errdefs.Is(err, errdefs.Aborted) {
 			b.vchs.Forget(client, providerSpec.VCH)

@@ -151,30 +151,36 @@ func (c *call) fits(vm *containervm.VM) error {
 func (b *Backend) InitializeMachine(ctx context.Context, machineName, providerID string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (found string, addresses []corev1.NodeAddress, err error) {
 	limit := b.limits.Change + startTimeout(providerSpec)
 	err = b.do(ctx, limit, machineName, providerID, providerSpec, secret, func(ctx context.Context, c *call) error {
-		vm, err := c.find(ctx, true)
-		if err != nil {
-			return err
-		}
-		found = c.id.ProviderID()
-		if len(vm.Disks) == 0 {
-			return errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) of machine %s has no disk: its removal was cut off; delete the Machine", vm.Name, vm.Ref.Value, machineName)
-		}
-		if !vm.Running() {
-			if vm, err = b.start(ctx, c, vm); err != nil {
+		vm := c.knownToChange()
+		if vm == nil || !vm.Running() && !vm.Fresh() {
+			var err error
+			if vm, err = c.find(ctx, true); err != nil {
 				return err
 			}
 		}
-		addresses = vm.Addresses()
+		found = c.id.ProviderID()
+		if !vm.HasDisks() {
+			return errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) of machine %s has no disk: its removal was cut off; delete the Machine", vm.Name, vm.Ref.Value, machineName)
+		}
+		started, err := b.start(ctx, c, vm)
+		if err != nil {
+			return err
+		}
+		addresses = started.Addresses()
 		return nil
 	})
 	return found, addresses, err
 }
 
-// start starts vm within the spec's start timeout and reads it again, for the addresses that the guest got.
+// start starts vm, unless it runs, within the spec's start timeout, and returns it with the addresses that the guest got.
 func (b *Backend) start(ctx context.Context, c *call, vm *containervm.VM) (*containervm.VM, error) {
+	if vm.Running() {
+		return vm, nil
+	}
 	startCtx, cancel := context.WithTimeout(ctx, startTimeout(c.spec))
 	defer cancel()
-	if err := c.Start(startCtx, vm, b.clock.Now()); err != nil {
+	started, err := c.Start(startCtx, vm, b.clock.Now())
+	if err != nil {
 		if startCtx.Err() != nil && ctx.Err() == nil {
 			err = errors.Join(err, c.Abandon(ctx, vm))
 			return nil, errdefs.Wrap(errdefs.DeadlineExceeded, err, "machine %s did not start within startTimeoutSeconds (%s)", c.mark.Machine, startTimeout(c.spec))
@@ -185,13 +191,13 @@ func (b *Backend) start(ctx context.Context, c *call, vm *containervm.VM) (*cont
 		return nil, err
 	}
 	klog.FromContext(ctx).Info("started container VM", "machine", c.mark.Machine, "vm", vm.Name, "providerID", c.id.ProviderID())
-	return c.Reread(ctx, vm)
+	return started, nil
 }
 
 // DeleteMachine implements spi.PluginSPI.
 func (b *Backend) DeleteMachine(ctx context.Context, machineName, providerID string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (found string, err error) {
 	err = b.do(ctx, b.limits.Change+grace(providerSpec), machineName, providerID, providerSpec, secret, func(ctx context.Context, c *call) error {
-		vm, err := c.Find(ctx, c.id, c.mark, true)
+		vm, err := b.findToDelete(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -213,6 +219,34 @@ func (b *Backend) DeleteMachine(ctx context.Context, machineName, providerID str
 		return nil
 	})
 	return found, err
+}
+
+// knownToChange returns the machine's VM without a call to vCenter, for what destroys nothing; nil if vCenter is to be
+// asked.
+func (c *call) knownToChange() *containervm.VM {
+	if state, ok := c.KnownState(); !ok || state != nil {
+		return nil
+	}
+	return c.Known(c.id, c.mark)
+}
+
+// findToDelete returns the machine's VM, read and proven right now; nil if there is none. One that is known to run is told
+// to stop first, which saves a read: guests obey only who knows their container id.
+func (b *Backend) findToDelete(ctx context.Context, c *call) (*containervm.VM, error) {
+	if known := c.knownToChange(); known != nil {
+		err := b.stop(ctx, c, known)
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		if err == nil {
+			vm, err := c.Reread(ctx, known)
+			if err == nil || ctx.Err() != nil {
+				return vm, err
+			}
+		}
+		// What is known does not hold any more: ask for all of it.
+	}
+	return c.Find(ctx, c.id, c.mark, true)
 }
 
 func (b *Backend) remove(ctx context.Context, c *call, vm *containervm.VM) error {
