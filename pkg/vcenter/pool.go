@@ -27,7 +27,7 @@ const (
 	defaultMaxHeavy      = 16
 	defaultFailures      = 5
 	defaultMaxWait       = 30 * time.Second
-	defaultMaxAttempts   = 1
+	defaultMaxAttempts   = 3
 	defaultRetryBudget   = 0.2
 	defaultKeepAlive     = 10 * time.Minute
 	defaultCallTimeout   = time.Minute
@@ -58,7 +58,7 @@ type Options struct {
 	// see whether vCenter answers; the first is 2 seconds, and it doubles. Default: 30 seconds.
 	BreakerMaxWait time.Duration
 	// MaxAttempts is how often a call is sent at most when vCenter cannot be reached
-	// for a moment; only calls that change nothing are sent again. Default: 1, never again.
+	// for a moment; only calls that change nothing are sent again. 1: never again. Default: 3.
 	MaxAttempts int
 	// RetryBudget is how many of the calls to a vCenter may be repetitions, as a
 	// share of all: 0.2, the default, is a fifth. Ten may be saved up.

@@ -104,7 +104,7 @@ func TestAnImportThatFailsLeavesNothing(t *testing.T) {
 		"no manifest":               {vchsim.FaultRule{Method: "HttpNfcLeaseGetManifest", Kind: "NoPermission"}, errdefs.PermissionDenied},
 		"not completed":             {vchsim.FaultRule{Method: "HttpNfcLeaseComplete", Kind: vchsim.KindHTTP503}, errdefs.Unavailable},
 		"completed, answer lost":    {vchsim.FaultRule{Method: "HttpNfcLeaseComplete", Kind: vchsim.KindResponseLost}, errdefs.Unavailable},
-		"holder unreadable":         {vchsim.FaultRule{Method: "RetrievePropertiesEx", Kind: vchsim.KindHTTP503, Count: 1}, errdefs.Unavailable},
+		"holder unreadable":         {vchsim.FaultRule{Method: "RetrievePropertiesEx", Kind: vchsim.KindHTTP503, Count: 3}, errdefs.Unavailable}, // and its repetitions
 		"copy refused":              {vchsim.FaultRule{Method: "CopyVirtualDisk_Task", Kind: "NoPermission"}, errdefs.PermissionDenied},
 		"copy fails":                {vchsim.FaultRule{Method: "CopyVirtualDisk_Task", Kind: "task:NoDiskSpace"}, errdefs.ResourceExhausted},
 		"copied, answer lost":       {vchsim.FaultRule{Method: "CopyVirtualDisk_Task", Kind: vchsim.KindResponseLost}, errdefs.Unavailable},

@@ -72,7 +72,7 @@ func (f *Flags) AddTo(fs *pflag.FlagSet) {
 	fs.IntVar(&f.maxHeavy, flagMaxHeavy, 16, "Number of copies, removals, moves and uploads of files that may be under way at the same time on one datastore.")
 	fs.IntVar(&f.breakerFailures, flagBreakerFailures, 5, "Number of requests in a row without an answer after which requests to that vCenter fail at once.")
 	fs.DurationVar(&f.breakerMaxWait, flagBreakerMaxWait, 30*time.Second, "Longest time after which a vCenter that does not answer is tried again; at first it is 2 seconds.")
-	fs.IntVar(&f.maxAttempts, flagMaxAttempts, 1, "Number of times that a request which changes nothing is sent at most, when vCenter cannot be reached for a moment. 1: never again.")
+	fs.IntVar(&f.maxAttempts, flagMaxAttempts, 3, "Number of times that a request which changes nothing is sent at most, when vCenter cannot be reached for a moment. 1: never again.")
 	fs.Float64Var(&f.retryBudget, flagRetryBudget, 0.2, "Share of the requests to a vCenter that may be such repetitions.")
 	fs.DurationVar(&f.requestTimeout, flagRequestTimeout, time.Minute, "Timeout of a single request to vCenter.")
 	fs.DurationVar(&f.CallTimeout, flagCallTimeout, provider.DefaultCallTimeout,

@@ -18,6 +18,7 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
@@ -65,7 +66,11 @@ func (l *logs) context(ctx context.Context) context.Context {
 
 // operations are what machine-controller-manager asks for, in order.
 func (w site) operations(ctx context.Context, machine string) []func() error {
-	s, spec, secret := w.SPI(), w.Spec(), &corev1.Secret{Data: w.Sim.Secret()}
+	return w.operationsOf(ctx, w.SPI(), machine)
+}
+
+func (w site) operationsOf(ctx context.Context, s spi.PluginSPI, machine string) []func() error {
+	spec, secret := w.Spec(), &corev1.Secret{Data: w.Sim.Secret()}
 	secret.Data[v1alpha1.SecretUserData] = []byte("token: " + plantedToken)
 	return []func() error{
 		func() error { _, err := s.CreateMachine(ctx, machine, spec, secret); return err },
