@@ -27,6 +27,7 @@ import (
 type world struct {
 	*testing.T
 	sim     *vchsim.Sim
+	pool    *vcenter.Pool
 	options datastore.Options
 	files   *datastore.Files
 }
@@ -60,7 +61,7 @@ func newWorld(t *testing.T, options vchsim.Options, pool vcenter.Options) *world
 		t.Fatal(err)
 	}
 	ds := host.Datastores[vchsim.Datastore]
-	w := &world{T: t, sim: sim, options: datastore.Options{
+	w := &world{T: t, sim: sim, pool: sessions, options: datastore.Options{
 		Client: client, Datacenter: host.Datacenter, DatacenterPath: host.DatacenterPath,
 		Datastore: ds.Ref, Name: ds.Name, Type: ds.Type,
 	}}

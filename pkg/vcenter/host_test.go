@@ -102,6 +102,9 @@ func TestSignsOfOverloadLowerTheLimit(t *testing.T) {
 	}{
 		"503":                               {errBusy, 1, 16},
 		"429":                               {&url.Error{Err: &statusError{code: http.StatusTooManyRequests}}, 1, 16},
+		"504":                               {&url.Error{Err: &statusError{code: http.StatusGatewayTimeout}}, 1, 16},
+		"one 502":                           {&url.Error{Err: &statusError{code: http.StatusBadGateway}}, 1, 32},
+		"a burst of 502":                    {&url.Error{Err: &statusError{code: http.StatusBadGateway}}, 5, 16},
 		"no answer in time":                 {errTimeout, 1, 16},
 		"a connection that times out":       {&url.Error{Err: &net.OpError{Op: "dial", Err: syscall.ETIMEDOUT}}, 1, 16},
 		"fault Timedout":                    {fault(&types.Timedout{}), 1, 16},
@@ -129,6 +132,13 @@ func TestSignsOfOverloadLowerTheLimit(t *testing.T) {
 				t.Errorf("the limit is %d, want %d", got.Limit, tc.want)
 			}
 		})
+	}
+}
+
+func TestALeastLimitAboveTheGreatestIsTheGreatest(t *testing.T) {
+	t.Parallel()
+	if got := newLine(t, Options{MaxConcurrent: 3, MinConcurrent: 7}).stats(0); got.MinLimit != 3 || got.MaxLimit != 3 || got.Limit != 3 {
+		t.Errorf("limits of 3 and at least 7: %+v", got)
 	}
 }
 
