@@ -28,7 +28,9 @@ func TestWhatKeepsADatastoreBusyTakesATurnOfIt(t *testing.T) {
 		do           func() error
 		turns        int
 	}{
-		{"a small upload", "PUT /folder", func() error { return w.files.Write(ctx, "a/small", bytes.NewReader(large[1:]), int64(len(large)-1), nil) }, 0},
+		{"a small upload", "PUT /folder", func() error {
+			return w.files.Write(ctx, "a/small", bytes.NewReader(large[1:]), int64(len(large)-1), nil)
+		}, 0},
 		{"a large upload", "PUT /folder", func() error { return w.files.Write(ctx, "a/large", bytes.NewReader(large), int64(len(large)), nil) }, 1},
 		{"a copy", "CopyVirtualDisk_Task", func() error { return w.files.CopyDisk(ctx, "a/disk.vmdk", "a/copy.vmdk") }, 1},
 		{"a move", "MoveDatastoreFile_Task", func() error { return w.files.Move(ctx, "a/file", "a/moved") }, 1},

@@ -69,7 +69,7 @@ type Flags struct {
 func (f *Flags) AddTo(fs *pflag.FlagSet) {
 	fs.IntVar(&f.maxConcurrent, flagMaxConcurrent, 32, "Number of requests that may be under way at the same time with one vCenter, while it is not overloaded.")
 	fs.IntVar(&f.minConcurrent, flagMinConcurrent, 2, "Number to which that limit is lowered at most when vCenter is overloaded.")
-	fs.IntVar(&f.maxHeavy, flagMaxHeavy, 16, "Number of copies, removals, moves and uploads of files that may be under way at the same time on one datastore.")
+	fs.IntVar(&f.maxHeavy, flagMaxHeavy, 16, "Number of VMs being made or destroyed, and of copies, removals, moves and uploads of files, that may be under way at the same time on one datastore.")
 	fs.IntVar(&f.breakerFailures, flagBreakerFailures, 5, "Number of requests in a row without an answer after which requests to that vCenter fail at once.")
 	fs.DurationVar(&f.breakerMaxWait, flagBreakerMaxWait, 30*time.Second, "Longest time after which a vCenter that does not answer is tried again; at first it is 2 seconds.")
 	fs.IntVar(&f.maxAttempts, flagMaxAttempts, 3, "Number of times that a request which changes nothing is sent at most, when vCenter cannot be reached for a moment. 1: never again.")
