@@ -7,7 +7,8 @@ import "time"
 
 // Stats is the state of the watch of one VCH.
 type Stats struct {
-	// VCenter is the host name of its vCenter, VCH the VCH's name.
+	// VCenter is the host name of its vCenter, VCH the path of its datacenter and its name: dc-1/vch-1. Sessions of
+	// several users that watch the same VCH have the same.
 	VCenter, VCH string
 	// Synced says that the cache answers questions: it knows all container VMs, and vCenter has confirmed it
 	// lately. While it does not, every question goes to vCenter.

@@ -5,6 +5,7 @@ package containercache
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -269,7 +270,7 @@ func (v *View) stats() Stats {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s := Stats{
-		VCenter: v.client.Host(), VCH: v.host.Name, Synced: v.usable(), VMs: len(v.vms), Heard: v.heard,
+		VCenter: v.client.Host(), VCH: strings.TrimPrefix(v.host.DatacenterPath, "/") + "/" + v.host.Name, Synced: v.usable(), VMs: len(v.vms), Heard: v.heard,
 		Updates: v.updates, Resyncs: v.resyncs, Hits: v.hits, Misses: v.misses,
 	}
 	for _, of := range v.byUUID {

@@ -108,8 +108,7 @@ func TestTheStoresOfAVCHAreRead(t *testing.T) {
 	}
 }
 
-// TestWhatAStoreSends holds the number of requests: a listing is five, for the search, its task
-// and the wait for that.
+// TestWhatAStoreSends holds the number of requests, without those that wait for tasks.
 func TestWhatAStoreSends(t *testing.T) {
 	w := newWorld(t, vchsim.Options{})
 	p := w.ours("budget")
@@ -132,7 +131,7 @@ func TestWhatAStoreSends(t *testing.T) {
 			w.ResetCounters()
 			must(t, test.do())
 			got := w.Calls()
-			for _, waiting := range []string{"CreatePropertyCollector", "CreateFilter", "WaitForUpdatesEx", "DestroyPropertyFilter", "DestroyPropertyCollector", "RetrieveProperties", "RetrievePropertiesEx"} {
+			for _, waiting := range []string{"CreatePropertyCollector", "CreateListView", "CreateFilter", "ModifyListView", "WaitForUpdatesEx", "RetrieveProperties", "RetrievePropertiesEx"} {
 				delete(got, waiting)
 			}
 			if diff := cmp.Diff(test.want, got, cmpopts.EquateEmpty()); diff != "" {

@@ -150,7 +150,7 @@ func (f *Flags) Driver(registerer prometheus.Registerer) (d provider.Driver, end
 	}})
 	collector := metrics.New(metrics.Sources{
 		Pool: pool.Stats, Images: images.Stats,
-		Cache: nil, // there is no cache yet
+		Cache: backend.CacheStats,
 	})
 	if err := registerer.Register(collector); err != nil {
 		return nil, nil, fmt.Errorf("register the metrics of the driver: %w", err)
