@@ -47,8 +47,9 @@ func nothing() Kind {
 // Drill breaks nothing, and then one thing after the other, while machines are removed and
 // made, and has done with the outcome of each. It ends with no machine, and the vCenter as before.
 func (w *World) Drill(ctx context.Context, o DrillOptions, done func(Outcome)) error {
-	const patience = 5 * time.Minute
-	before, err := w.begin(ctx, o.Machines, patience, &Report{})
+	const patience = 15 * time.Minute
+	r := &Report{}
+	before, err := w.begin(ctx, o.Machines, patience, r)
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func (w *World) Drill(ctx context.Context, o DrillOptions, done func(Outcome)) e
 			return fmt.Errorf("%s, and the machine-controller was started again: %w", kind.Name, err)
 		}
 	}
-	return w.end(ctx, before, patience, &Report{})
+	return w.end(ctx, before, o.Machines, patience, r)
 }
 
 // drill breaks one thing.

@@ -26,43 +26,39 @@ type Holdings struct {
 	Files map[string]int
 }
 
-// Rooms are how much more than before a program may hold of one thing when nothing is
-// asked of it any more. What leaks does so with each fault or machine, and there are
-// dozens of either.
-const (
-	// room is for what a periodic task holds that happens to be under way.
-	room = 3
-	// roomForConnections is for those that are kept for the next call: how many there are
-	// says how many calls came at once before. They are closed when they have been idle for
-	// a minute or two, so with more machines than this there is a wait.
-	roomForConnections = 16
-)
+// room is how much more than before a program may hold of one thing when nothing is asked
+// of it any more: a periodic task may be under way. What leaks does so with each fault or
+// machine, and there are dozens of either.
+const room = 3
 
-// leaked is not nil if a program holds much more than before of anything; it says of what.
-func leaked(before, after map[string]Holdings) error {
+// roomForConnections is that of connections that are kept for the next call. How many there
+// are says how many calls came at once before, which is one for each machine; the driver
+// asks a vCenter 32 things at once at most, and closes what has been idle for 5 minutes.
+func roomForConnections(machines int) int { return 2*room + min(machines, 32) }
+
+// leaked is not nil if a program holds much more than before of anything, after a time with
+// so many machines; it says of what.
+func leaked(before, after map[string]Holdings, machines int) error {
 	var errs []error
+	more := func(program, what string, before, after map[string]int) {
+		for _, of := range slices.Sorted(maps.Keys(after)) {
+			allowed := room
+			if isConnection(of) {
+				allowed = roomForConnections(machines)
+			}
+			if after[of] > before[of]+allowed {
+				errs = append(errs, fmt.Errorf("%s has %d %s %s, before the faults %d", program, after[of], what, of, before[of]))
+			}
+		}
+	}
 	for _, program := range slices.Sorted(maps.Keys(before)) {
 		was, now := before[program], after[program]
 		if len(now.Goroutines) == 0 {
 			errs = append(errs, fmt.Errorf("%s does not say what it holds", program))
 			continue
 		}
-		errs = append(errs, more(program, "goroutines of", was.Goroutines, now.Goroutines), more(program, "open files of", was.Files, now.Files))
-	}
-	return errors.Join(errs...)
-}
-
-// more names what there is more of than there may be.
-func more(program, what string, before, after map[string]int) error {
-	var errs []error
-	for _, of := range slices.Sorted(maps.Keys(after)) {
-		allowed := room
-		if isConnection(of) {
-			allowed = roomForConnections
-		}
-		if after[of] > before[of]+allowed {
-			errs = append(errs, fmt.Errorf("%s has %d %s %s, before the faults %d", program, after[of], what, of, before[of]))
-		}
+		more(program, "goroutines of", was.Goroutines, now.Goroutines)
+		more(program, "open files of", was.Files, now.Files)
 	}
 	return errors.Join(errs...)
 }

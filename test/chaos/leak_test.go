@@ -18,6 +18,7 @@ import (
 
 func TestWhatLeaksIsNamed(t *testing.T) {
 	t.Parallel()
+	const machines = 10
 	const kept, own = "net/http.(*persistConn).readLoop", "vcenter.(*Hub).run"
 	held := func(connections, owned, files int) map[string]Holdings {
 		return map[string]Holdings{"driver": {Goroutines: map[string]int{kept: connections, own: owned}, Files: map[string]int{"/tmp": files}}}
@@ -28,14 +29,14 @@ func TestWhatLeaksIsNamed(t *testing.T) {
 	}{
 		"as before":       {after: held(2, 1, 0)},
 		"less":            {after: held(0, 1, 0)},
-		"a little more":   {after: held(2+roomForConnections, 1+room, room)},
-		"connections":     {after: held(3+roomForConnections, 1, 0), want: "driver has 19 goroutines of net/http.(*persistConn).readLoop, before the faults 2"},
+		"a little more":   {after: held(2+roomForConnections(machines), 1+room, room)},
+		"connections":     {after: held(3+roomForConnections(machines), 1, 0), want: "driver has 19 goroutines of net/http.(*persistConn).readLoop, before the faults 2"},
 		"goroutines":      {after: held(2, 2+room, 0), want: "driver has 5 goroutines of vcenter.(*Hub).run, before the faults 1"},
 		"temporary files": {after: held(2, 1, 1+room), want: "driver has 4 open files of /tmp, before the faults 0"},
 		"no driver left":  {want: "driver does not say what it holds"},
 	} {
 		got := ""
-		if err := leaked(held(2, 1, 0), test.after); err != nil {
+		if err := leaked(held(2, 1, 0), test.after, machines); err != nil {
 			got = err.Error()
 		}
 		if diff := cmp.Diff(test.want, got); diff != "" {

@@ -107,7 +107,7 @@ func (w *World) Run(ctx context.Context, o RunOptions) (*Report, error) {
 	}
 	w.logf("%.1f s until all %d machines were well again", r.Recovery.Seconds(), o.Machines)
 	r.After = w.sample(ctx, time.Now())
-	return r, w.end(ctx, before, o.Patience, r)
+	return r, w.end(ctx, before, o.Machines, o.Patience, r)
 }
 
 // faults follows the plan until enough kinds have met requests.
@@ -151,7 +151,7 @@ func (w *World) begin(ctx context.Context, machines int, patience time.Duration,
 }
 
 // end removes all machines and looks at what is left.
-func (w *World) end(ctx context.Context, before *stack.Inventory, patience time.Duration, r *Report) (err error) {
+func (w *World) end(ctx context.Context, before *stack.Inventory, machines int, patience time.Duration, r *Report) (err error) {
 	if err := w.scale(ctx, 0); err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (w *World) end(ctx context.Context, before *stack.Inventory, patience time.
 	r.Quiet, err = until(ctx, patience, func(ctx context.Context) error {
 		r.Left = w.holdings(ctx)
 		r.Sessions = w.sessions()
-		return errors.Join(leaked(r.Held, r.Left), r.Sessions.tooMany())
+		return errors.Join(leaked(r.Held, r.Left, machines), r.Sessions.tooMany())
 	})
 	w.logf("%.1f s until the programs were quiet", r.Quiet.Seconds())
 	w.mu.Lock()
