@@ -65,8 +65,8 @@ type Report struct {
 
 // Sessions are the driver's at one moment.
 type Sessions struct {
-	// Used have been used after the login by a driver that was not killed. There may be one,
-	// and one for each change of the Secret: those of older Secrets are logged out after an hour.
+	// Used have been used after the login by a driver that was not killed. In the end there
+	// may be one: those of older Secrets are logged out.
 	Used int
 	// Unused are those whose login's answer was lost, so that nobody knows them.
 	Unused int
@@ -172,9 +172,10 @@ func (w *World) end(ctx context.Context, before *stack.Inventory, machines int, 
 	return err
 }
 
-// tooMany is not nil if a Secret has more than one session.
+// tooMany is not nil if the driver uses more than one session: those that a change of the
+// Secret supersedes are logged out after a minute without use.
 func (s Sessions) tooMany() error {
-	if s.Used > 1+s.Secrets {
+	if s.Used > 1 {
 		return fmt.Errorf("%d sessions after %d changes of the Secret", s.Used, s.Secrets)
 	}
 	return nil
