@@ -25,7 +25,8 @@
 //
 // vCenter locks an account after five wrong passwords within three minutes. So
 // that fifty workers with an outdated Secret do not lock it, refused credentials
-// are not tried again for a minute; a changed Secret is tried at once.
+// are not tried again for a minute; a changed Secret is tried at once. A call that
+// began before the change ends with Unavailable, not with what the old Secret is blamed for.
 //
 // # Calls
 //

@@ -69,6 +69,8 @@ type session struct {
 	// superseded says that another session has its place; see supersede.
 	superseded bool
 	retire     chan struct{} // closed then
+	// outdated says that one with other credentials or trust has it.
+	outdated bool
 }
 
 func newSession(p *Pool, to *target, key [sha256.Size]byte, h *host) (*session, error) {
@@ -146,7 +148,7 @@ func (s *session) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 		return err
 	}
 	defer done()
-	return s.call(ctx, req, res, logins)
+	return s.blame(s.call(ctx, req, res, logins))
 }
 
 // quietly is RoundTrip for calls that nobody needs so much that the session must be kept for them.
@@ -172,7 +174,12 @@ func (s *session) call(ctx context.Context, req, res soap.HasFault, logins int) 
 		return err
 	}
 	reset(res)
-	return s.inner.RoundTrip(ctx, req, res)
+	err = s.inner.RoundTrip(ctx, req, res)
+	if _, now, _ := s.touch(); now != logins && unauthenticated(err, res) {
+		// The credentials are right; somebody ends sessions.
+		return errdefs.New(errdefs.Unavailable, "vCenter %s has ended the session again, right after a login", s.to.host())
+	}
+	return err
 }
 
 // login logs in unless somebody did so since the caller saw the given number of
@@ -282,7 +289,7 @@ func (s *session) loggedIn(ctx context.Context, content types.ServiceContent, er
 		return false
 	}
 	s.logins++
-	s.refused, s.used, s.called = nil, now, now
+	s.refused, s.outdated, s.used, s.called = nil, false, now, now
 	klog.FromContext(ctx).Info("Logged in to vCenter", "vcenter", s.to.host(), "user", s.to.Username,
 		"version", content.About.Version, "apiVersion", s.soap.Version, "renewed", s.client != nil)
 	if s.client != nil {

@@ -4,8 +4,12 @@
 package vcenter
 
 import (
+	"crypto/tls"
+	"errors"
 	"io"
 	"sync"
+
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 )
 
 // supersede has the older sessions of the same user with the same vCenter give way to
@@ -17,10 +21,34 @@ func (p *Pool) supersede(by *session) {
 	for _, s := range p.sessions {
 		if s != by && s.host == by.host && s.to.Username == by.to.Username {
 			s.mu.Lock()
+			s.outdated = true
 			s.giveWay()
 			s.mu.Unlock()
 		}
 	}
+}
+
+// blame says of an error of a session that another one has superseded that it comes of
+// that: credentials that are refused and a certificate that is not trusted are nothing that
+// somebody has to mend then, and whoever repeats the call does so with the changed Secret.
+func (s *session) blame(err error) error {
+	s.mu.Lock()
+	outdated := s.outdated
+	s.mu.Unlock()
+	if !outdated || !mistrust(err) {
+		return err
+	}
+	err = Convert(err, "call vCenter %s", s.to.host())
+	return errdefs.Wrap(errdefs.Unavailable, err, "the secret was changed after this call began, and what it said before is no longer right")
+}
+
+// mistrust says whether one of the two sides does not trust the other.
+func mistrust(err error) bool {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	// Faults have no kind yet, a thumbprint that is wrong has this one.
+	return hasFault(err, "InvalidLogin") || errdefs.Is(err, errdefs.FailedPrecondition)
 }
 
 // giveWay has the session end as soon as nobody used it for lingerFor. One that is not

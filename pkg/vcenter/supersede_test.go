@@ -5,6 +5,8 @@ package vcenter
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 	clocktesting "k8s.io/utils/clock/testing"
 
@@ -61,6 +64,45 @@ func TestAChangedSecretLogsTheOldSessionOut(t *testing.T) { // not parallel: vcs
 				t.Error("the new session ended for want of use")
 			}
 		})
+	}
+}
+
+// MCM leaves a machine alone for ten minutes after Unauthenticated or FailedPrecondition, and
+// tries again at once, with the changed Secret, after Unavailable.
+func TestACallThatBeganWithAnOldSecretIsToBeRepeated(t *testing.T) { // not parallel: vcsim has settings that its instances share
+	const changed = "another-" + planted
+	s := startSim(t)
+	pool := newPool(t, Options{})
+	cfg := s.config()
+	old := open(t, pool, cfg)
+	s.setPassword(changed)
+	s.expire(t)
+	refused := func(want errdefs.Kind) {
+		t.Helper()
+		for range 2 { // the second time, the credentials are not tried
+			if err := Convert(now(t.Context(), old), "ask for the time"); !errdefs.Is(err, want) {
+				t.Errorf("%v, want %s", err, want)
+			}
+		}
+	}
+	refused(errdefs.Unauthenticated) // and so it stays as long as nobody knows better
+	cfg.Password = changed
+	open(t, pool, cfg)
+	refused(errdefs.Unavailable)
+	for err, want := range map[error]errdefs.Kind{
+		&tls.CertificateVerificationError{Err: errors.New("unknown authority")}:  errdefs.Unavailable,
+		errdefs.New(errdefs.FailedPrecondition, "the thumbprint is another one"): errdefs.Unavailable,
+		errdefs.New(errdefs.DeadlineExceeded, "vCenter did not answer"):          errdefs.DeadlineExceeded,
+		soap.WrapVimFault(&types.NoPermission{}):                                 errdefs.PermissionDenied,
+	} {
+		if got := Convert(old.session.blame(err), "call"); !errdefs.Is(got, want) {
+			t.Errorf("%v, want %s", got, want)
+		}
+	}
+	// A Secret that never was right is another matter.
+	cfg.Password = "never-" + planted
+	if _, err := pool.Client(t.Context(), cfg); !errdefs.Is(err, errdefs.Unauthenticated) {
+		t.Errorf("a wrong password: %v", err)
 	}
 }
 
