@@ -41,13 +41,16 @@ const (
 
 // NewPlan draws a plan. The same arguments give the same plan. Every kind of a lane comes
 // once before one comes again, so a run that is long enough has them all.
-func NewPlan(seed uint64, kinds []Kind, machines int, length time.Duration) Plan {
+//
+// calm is how much longer than drawn it lasts until the next step of a lane: without, something
+// is broken most of the time, and with dozens of machines few of them get any further.
+func NewPlan(seed uint64, kinds []Kind, machines int, length, calm time.Duration) Plan {
 	plan := Plan{Seed: seed, Steps: map[Lane][]Step{}}
 	for i, lane := range lanes() {
 		// Each lane has a sequence of its own: a kind that is left out changes no other lane.
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		of := slices.DeleteFunc(slices.Clone(kinds), func(k Kind) bool { return k.Lane != lane })
-		plan.Steps[lane] = drawSteps(rng, of, length)
+		plan.Steps[lane] = drawSteps(rng, of, length, calm)
 	}
 	rng := rand.New(rand.NewPCG(seed, uint64(len(lanes()))))
 	third := machines / 3
@@ -62,14 +65,14 @@ func NewPlan(seed uint64, kinds []Kind, machines int, length time.Duration) Plan
 	return plan
 }
 
-func drawSteps(rng *rand.Rand, kinds []Kind, length time.Duration) []Step {
+func drawSteps(rng *rand.Rand, kinds []Kind, length, calm time.Duration) []Step {
 	var steps []Step
 	at := time.Duration(0)
 	for len(kinds) > 0 {
 		fitted := false
 		for _, i := range rng.Perm(len(kinds)) {
 			step := Step{
-				Kind: kinds[i], At: at + gap(rng, kinds[i].Lane),
+				Kind: kinds[i], At: at + gap(rng, kinds[i].Lane) + calm,
 				For: between(rng, kinds[i].Least, 2*kinds[i].Least), Strength: rng.Float64(),
 			}
 			if step.At+step.For > length {

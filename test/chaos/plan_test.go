@@ -15,7 +15,7 @@ import (
 func TestASeedGivesTheSamePlanAgain(t *testing.T) {
 	t.Parallel()
 	draw := func(seed uint64) string {
-		plan := chaos.NewPlan(seed, chaos.Kinds(), 20, 5*time.Minute)
+		plan := chaos.NewPlan(seed, chaos.Kinds(), 20, 5*time.Minute, 0)
 		return plan.String()
 	}
 	if diff := cmp.Diff(draw(1), draw(1)); diff != "" {
@@ -29,7 +29,7 @@ func TestASeedGivesTheSamePlanAgain(t *testing.T) {
 func TestALongPlanHasAllKinds(t *testing.T) {
 	t.Parallel()
 	all := chaos.Kinds()
-	plan := chaos.NewPlan(3, all, 20, 10*time.Minute)
+	plan := chaos.NewPlan(3, all, 20, 10*time.Minute, 0)
 	if names := plan.Names(); len(names) != len(all) {
 		t.Errorf("%d kinds of %d: %v", len(names), len(all), names)
 	}
@@ -39,7 +39,7 @@ func TestAPlanKeepsItsLimits(t *testing.T) {
 	t.Parallel()
 	const length, machines = time.Minute, 12
 	for seed := range uint64(50) {
-		plan := chaos.NewPlan(seed, chaos.Kinds(), machines, length)
+		plan := chaos.NewPlan(seed, chaos.Kinds(), machines, length, 0)
 		for lane, steps := range plan.Steps {
 			end := time.Duration(0)
 			for _, s := range steps {
@@ -57,6 +57,22 @@ func TestAPlanKeepsItsLimits(t *testing.T) {
 	}
 }
 
+func TestACalmPlanHasTheSameKindsWithMoreTimeBetweenThem(t *testing.T) {
+	t.Parallel()
+	const calm = 10 * time.Second
+	dense, sparse := chaos.NewPlan(4, chaos.Kinds(), 12, time.Minute, 0), chaos.NewPlan(4, chaos.Kinds(), 12, 20*time.Minute, calm)
+	for lane, steps := range sparse.Steps {
+		if got, want := steps[0].At, dense.Steps[lane][0].At+calm; steps[0].Kind.Name != dense.Steps[lane][0].Kind.Name || got != want {
+			t.Errorf("lane %s begins with %s at %s, want %s at %s", lane, steps[0].Kind.Name, got, dense.Steps[lane][0].Kind.Name, want)
+		}
+		for i := range steps[1:] {
+			if gap := steps[i+1].At - steps[i].At - steps[i].For; gap < calm {
+				t.Errorf("lane %s: %s after %s", lane, gap, steps[i].Kind.Name)
+			}
+		}
+	}
+}
+
 func TestAKindThatIsLeftOutChangesNoOtherLane(t *testing.T) {
 	t.Parallel()
 	var names []string
@@ -69,8 +85,8 @@ func TestAKindThatIsLeftOutChangesNoOtherLane(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := chaos.NewPlan(5, chaos.Kinds(), 10, time.Minute)
-	some := chaos.NewPlan(5, few, 10, time.Minute)
+	all := chaos.NewPlan(5, chaos.Kinds(), 10, time.Minute, 0)
+	some := chaos.NewPlan(5, few, 10, time.Minute, 0)
 	all.Steps[chaos.Programs] = nil
 	if diff := cmp.Diff(all.String(), some.String()); diff != "" {
 		t.Errorf("the other lanes (-all kinds +without one lane):\n%s", diff)

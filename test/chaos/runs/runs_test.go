@@ -138,7 +138,7 @@ func TestNothingIsLostInAShortChaos(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan := chaos.NewPlan(number(t, seed, shortSeed), of, count, length)
+	plan := chaos.NewPlan(number(t, seed, shortSeed), of, count, length, 0)
 	if planned := plan.Names(); len(planned) < len(short())-2 {
 		t.Errorf("only %d kinds of %d: %v", len(planned), len(short()), planned)
 	}
@@ -150,7 +150,7 @@ func TestNothingIsLostInALongChaos(t *testing.T) {
 	if os.Getenv(mode) != "long" {
 		t.Skip("make chaos runs it")
 	}
-	recorded(t, strings.Fields(os.Getenv(kinds)), 200, 10)
+	recorded(t, strings.Fields(os.Getenv(kinds)), 200, 10, 0)
 }
 
 // soak are the kinds of a soak: they leave the programs running, since what is killed
@@ -169,14 +169,14 @@ func TestNothingGrowsInASoak(t *testing.T) {
 	if len(names) == 0 {
 		names = soak()
 	}
-	r, samples := recorded(t, names, 50, 30)
+	r, samples := recorded(t, names, 50, 30, 8*time.Second)
 	if err := chaos.Flat(samples, r.Begun, r.Over); err != nil {
 		t.Error(err)
 	}
 }
 
 // recorded makes a run of which samples are kept.
-func recorded(t *testing.T, names []string, count, length uint64) (*chaos.Report, []chaos.Sample) {
+func recorded(t *testing.T, names []string, count, length uint64, calm time.Duration) (*chaos.Report, []chaos.Sample) {
 	t.Helper()
 	of, err := chaos.Named(names...)
 	if err != nil {
@@ -186,7 +186,7 @@ func recorded(t *testing.T, names []string, count, length uint64) (*chaos.Report
 		Machines: int(number(t, machines, count)), For: time.Duration(number(t, minutes, length)) * time.Minute,
 		Restart: os.Getenv(restart) != "", Patience: 2 * patience, Interval: 5 * time.Second,
 	}
-	o.Plan = chaos.NewPlan(number(t, seed, uint64(time.Now().Unix())), of, o.Machines, o.For)
+	o.Plan = chaos.NewPlan(number(t, seed, uint64(time.Now().Unix())), of, o.Machines, o.For, calm)
 	var mu sync.Mutex
 	var samples []chaos.Sample
 	o.Record = func(s chaos.Sample) {
