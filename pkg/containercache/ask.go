@@ -18,20 +18,14 @@ type VM struct {
 	Power    types.VirtualMachinePowerState
 	// Address is the one that vSphere shows for the guest.
 	Address string
-	// DataVersion is what is stored as version of its data.
-	DataVersion string
 	// Facts are what was learned of it; nil if nothing was, or it changed since.
 	Facts *Facts
 }
 
 // Facts are what one who read the VM or made it may leave for the next one who asks. They are not changed any more.
 type Facts struct {
-	// Keys are guestinfo keys with plain values, those that have one.
+	// Keys are guestinfo keys with plain values, as a migration of older data left them.
 	Keys map[string]string
-	// VMX is the datastore path of its configuration file.
-	VMX string
-	// Disks is the number of its disks.
-	Disks int
 }
 
 // Seen is the state of a VM when it was read: Facts hang on it.
@@ -55,7 +49,7 @@ func (v *View) Find(id identity.Identity, want identity.Mark) (vm VM, ok bool) {
 }
 
 func (e *entry) copy() VM {
-	vm := VM{Ref: e.ref, Name: e.name, Mark: *e.mark, Identity: e.id, Power: e.power, Address: e.address, DataVersion: e.data}
+	vm := VM{Ref: e.ref, Name: e.name, Mark: *e.mark, Identity: e.id, Power: e.power, Address: e.address}
 	if e.facts != nil && e.facts.at == (state{e.version, e.address, e.power}) {
 		vm.Facts = &e.facts.Facts
 	}
@@ -80,33 +74,12 @@ func (v *View) Machines() (vms []VM, ok bool) {
 	return vms, true
 }
 
-// State says whether the VCH forbids changes, see vch.Config.CheckState. ok is false if the view may not answer.
-func (v *View) State() (err error, ok bool) { //nolint:revive // the error is the answer, not a failure
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if !v.usable() {
-		v.misses++
-		return nil, false
-	}
-	v.hits++
-	return v.host.CheckState(v.appliance), true
-}
-
 // Learn leaves facts of a VM that was read. They are of use if the VM is, or will be, known in that very state.
 func (v *View) Learn(ref types.ManagedObjectReference, seen Seen, facts Facts) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if e := v.vms[ref]; e != nil && e.mark != nil {
 		e.facts = &learned{facts, state{seen.ChangeVersion, seen.Address, seen.Power}}
-	}
-}
-
-// LearnNew is Learn for a VM that the caller made a moment ago: its state is the one that it is known in now.
-func (v *View) LearnNew(ref types.ManagedObjectReference, facts Facts) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if e := v.vms[ref]; e != nil && e.mark != nil && e.power == types.VirtualMachinePowerStatePoweredOff {
-		e.facts = &learned{facts, state{e.version, e.address, e.power}}
 	}
 }
 

@@ -5,62 +5,59 @@ package containercache
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 )
 
-// looks reads properties of VMs, in one call for all who come while another one is under way. A filter has the
-// same properties for all its objects, and what guests write stands in keys that have another name in each VM: so it
-// cannot be watched with the rest.
-type looks struct {
+// reads reads properties, in one call for all who come while another one is under way.
+type reads struct {
 	client *vcenter.Client
 
 	mu      sync.Mutex
 	running bool
-	pending []*look
+	pending []*read
 }
 
-type look struct {
-	spec types.PropertyFilterSpec
-	ref  types.ManagedObjectReference
-	// done is closed when props or err are there.
-	done  chan struct{}
-	props []types.DynamicProperty
-	err   error
+type read struct {
+	specs []types.PropertyFilterSpec
+	// done is closed when content or err are there.
+	done    chan struct{}
+	content []types.ObjectContent
+	err     error
 }
 
-// Look reads properties of a VM, in one call with others that ask at the same time. A VM that is gone is NotFound.
-func (v *View) Look(ctx context.Context, ref types.ManagedObjectReference, paths ...string) ([]types.DynamicProperty, error) {
-	l := &look{ref: ref, done: make(chan struct{}), spec: types.PropertyFilterSpec{
-		ObjectSet:                     []types.ObjectSpec{{Obj: ref}},
-		PropSet:                       []types.PropertySpec{{Type: ref.Type, PathSet: paths}},
-		ReportMissingObjectsInResults: types.NewBool(true),
-	}}
-	v.looks.add(ctx, l)
+// Read asks vCenter, not the view, for properties of named objects, each spec without traversal. Those who ask at the same
+// time share a call; so an answer may have properties that others asked for. Objects that are gone are left out.
+func (v *View) Read(ctx context.Context, specs ...types.PropertyFilterSpec) ([]types.ObjectContent, error) {
+	r := &read{done: make(chan struct{}), specs: slices.Clone(specs)}
+	for i := range r.specs {
+		r.specs[i].ReportMissingObjectsInResults = types.NewBool(true)
+	}
+	v.reads.add(ctx, r)
 	select {
-	case <-l.done:
-		return l.props, l.err
+	case <-r.done:
+		return r.content, r.err
 	case <-ctx.Done():
-		return nil, vcenter.Convert(ctx.Err(), "read %s", ref.Value)
+		return nil, vcenter.Convert(ctx.Err(), "read container VMs")
 	}
 }
 
-func (s *looks) add(ctx context.Context, l *look) {
+func (s *reads) add(ctx context.Context, r *read) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending = append(s.pending, l)
+	s.pending = append(s.pending, r)
 	if !s.running {
 		s.running = true
 		go s.run(context.WithoutCancel(ctx)) // who came first may give up, the others do not; each call ends by itself
 	}
 }
 
-func (s *looks) run(ctx context.Context) {
+func (s *reads) run(ctx context.Context) {
 	for {
 		s.mu.Lock()
 		batch := s.pending
@@ -74,27 +71,43 @@ func (s *looks) run(ctx context.Context) {
 	}
 }
 
-func (s *looks) read(ctx context.Context, batch []*look) {
+func (s *reads) read(ctx context.Context, batch []*read) {
 	vim := s.client.Vim()
-	req := types.RetrievePropertiesEx{This: vim.ServiceContent.PropertyCollector}
-	for _, l := range batch {
-		req.SpecSet = append(req.SpecSet, l.spec)
-	}
-	content, err := mo.RetrievePropertiesEx(ctx, vim, req)
-	found := map[types.ManagedObjectReference][]types.DynamicProperty{}
+	content, err := mo.RetrievePropertiesEx(ctx, vim, types.RetrievePropertiesEx{This: vim.ServiceContent.PropertyCollector, SpecSet: join(batch)})
+	found := map[types.ManagedObjectReference]types.ObjectContent{}
 	for _, c := range content {
-		found[c.Obj] = append(found[c.Obj], c.PropSet...)
+		known := found[c.Obj]
+		known.Obj = c.Obj
+		known.PropSet = append(known.PropSet, c.PropSet...)
+		found[c.Obj] = known
 	}
-	for _, l := range batch {
-		props := found[l.ref]
-		switch {
-		case err != nil:
-			l.err = vcenter.Convert(err, "read %s", l.ref.Value)
-		case len(props) == 0:
-			l.err = errdefs.New(errdefs.NotFound, "read %s: it is not there", l.ref.Value)
-		default:
-			l.props = props
+	for _, r := range batch {
+		r.err = err
+		for _, spec := range r.specs {
+			for _, o := range spec.ObjectSet {
+				if c, ok := found[o.Obj]; ok {
+					r.content = append(r.content, c)
+				}
+			}
 		}
-		close(l.done)
+		close(r.done)
 	}
+}
+
+// join puts the specs of all together. What several ask for in the same words is asked for once: the state of the VCH.
+func join(batch []*read) []types.PropertyFilterSpec {
+	var all []types.PropertyFilterSpec
+	for _, r := range batch {
+		for _, spec := range r.specs {
+			if !slices.ContainsFunc(all, func(other types.PropertyFilterSpec) bool { return same(spec, other) }) {
+				all = append(all, spec)
+			}
+		}
+	}
+	return all
+}
+
+func same(a, b types.PropertyFilterSpec) bool {
+	return slices.EqualFunc(a.ObjectSet, b.ObjectSet, func(a, b types.ObjectSpec) bool { return a.Obj == b.Obj }) &&
+		slices.EqualFunc(a.PropSet, b.PropSet, func(a, b types.PropertySpec) bool { return a.Type == b.Type && slices.Equal(a.PathSet, b.PathSet) })
 }

@@ -19,12 +19,12 @@ import (
 )
 
 // View is what is known of the container VMs of one VCH. Safe for concurrent use; no method but
-// Look sends anything.
+// Read sends anything.
 type View struct {
 	client *vcenter.Client
 	host   *vch.Config
 	clock  clock.PassiveClock
-	looks  looks
+	reads  reads
 
 	mu sync.Mutex
 	// cancel ends the watch; nil while there is none.
@@ -36,8 +36,8 @@ type View struct {
 
 	synced bool
 	heard  time.Time
-	// appliance has what the watch says of the appliance; nil if it is not there.
-	appliance []types.DynamicProperty
+	// appliance says that the VCH's is there.
+	appliance bool
 	vms       map[types.ManagedObjectReference]*entry
 	// byUUID has the VMs with a proven mark by their BIOS UUID. There should be one for each.
 	byUUID  map[string][]*entry
@@ -51,7 +51,7 @@ type View struct {
 type entry struct {
 	ref                          types.ManagedObjectReference
 	name, uuid, version, address string
-	encoded, container, data     string
+	encoded, container           string
 	power                        types.VirtualMachinePowerState
 	// mark is nil unless it is proven by uuid; id follows from it.
 	mark  *identity.Mark
@@ -72,14 +72,14 @@ type state struct {
 
 func newView(client *vcenter.Client, host *vch.Config, clk clock.PassiveClock) *View {
 	v := &View{client: client, host: host, clock: clk}
-	v.looks.client = client
+	v.reads.client = client
 	v.clear()
 	v.waiting = map[types.ManagedObjectReference]map[chan struct{}]struct{}{}
 	return v
 }
 
 func (v *View) clear() {
-	v.synced, v.appliance = false, nil
+	v.synced, v.appliance = false, false
 	v.vms, v.byUUID = map[types.ManagedObjectReference]*entry{}, map[string][]*entry{}
 }
 
@@ -111,8 +111,8 @@ func markProperty() string {
 	return vch.KeyProperty(guestinfo.AnnotationKey(identity.MarkAnnotation))
 }
 
-// specs select the container VMs of the VCH, by VIC's own rule of membership, and the appliance, whose
-// state forbids changes or not. What is asked of each VM is little, since each change of it is sent.
+// specs select the container VMs of the VCH, by VIC's own rule of membership, and the appliance, without
+// which there is no VCH. What is asked of each VM is little, since each change of it is sent.
 func (v *View) specs() []types.PropertyFilterSpec {
 	from, traversal := v.host.Members()
 	return []types.PropertyFilterSpec{{
@@ -120,10 +120,10 @@ func (v *View) specs() []types.PropertyFilterSpec {
 			{Obj: v.host.Appliance},
 			{Obj: from, Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{traversal}},
 		},
-		PropSet: []types.PropertySpec{{Type: "VirtualMachine", PathSet: append([]string{
+		PropSet: []types.PropertySpec{{Type: "VirtualMachine", PathSet: []string{
 			"name", "config.uuid", "config.changeVersion", "runtime.powerState", "guest.ipAddress",
-			markProperty(), vch.KeyProperty(guestinfo.CommonIDKey), vch.KeyProperty(guestinfo.PluginVersionKey),
-		}, vch.StateProperties()...)}},
+			markProperty(), vch.KeyProperty(guestinfo.CommonIDKey),
+		}}},
 	}}
 }
 
@@ -152,7 +152,7 @@ func (v *View) tell(n vcenter.News) {
 func (v *View) update(u types.ObjectUpdate) {
 	v.updates++
 	if u.Obj == v.host.Appliance {
-		v.updateAppliance(u)
+		v.appliance = u.Kind != types.ObjectUpdateKindLeave
 		return
 	}
 	e := v.vms[u.Obj]
@@ -175,23 +175,6 @@ func (v *View) update(u types.ObjectUpdate) {
 	v.wake(u.Obj)
 }
 
-func (v *View) updateAppliance(u types.ObjectUpdate) {
-	if u.Kind == types.ObjectUpdateKindLeave {
-		v.appliance = nil
-		return
-	}
-	if v.appliance == nil {
-		v.appliance = []types.DynamicProperty{}
-	}
-	for _, c := range u.ChangeSet {
-		for _, p := range vch.StateProperties() {
-			if c.Name == p {
-				v.appliance = []types.DynamicProperty{{Name: c.Name, Val: c.Val}}
-			}
-		}
-	}
-}
-
 // set takes a property over. One that was removed has no value.
 func (e *entry) set(c types.PropertyChange) {
 	text, _ := c.Val.(string)
@@ -210,8 +193,6 @@ func (e *entry) set(c types.PropertyChange) {
 		e.encoded = vch.KeyValue(c.Val)
 	case vch.KeyProperty(guestinfo.CommonIDKey):
 		e.container = vch.KeyValue(c.Val)
-	case vch.KeyProperty(guestinfo.PluginVersionKey):
-		e.data = vch.KeyValue(c.Val)
 	}
 }
 
@@ -263,7 +244,7 @@ func (v *View) wake(ref types.ManagedObjectReference) {
 
 // usable reports whether the view may answer.
 func (v *View) usable() bool {
-	return v.synced && v.appliance != nil && v.clock.Since(v.heard) <= MaxAge
+	return v.synced && v.appliance && v.clock.Since(v.heard) <= MaxAge
 }
 
 func (v *View) stats() Stats {

@@ -13,7 +13,6 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 	clocktesting "k8s.io/utils/clock/testing"
 
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
@@ -72,7 +71,6 @@ func (w told) enters(machine string) types.ObjectUpdate {
 		{Name: "runtime.powerState", Val: types.VirtualMachinePowerStatePoweredOff},
 		{Name: markProperty(), Val: option(encoded)},
 		{Name: vch.KeyProperty(guestinfo.CommonIDKey), Val: option(id.ContainerID)},
-		{Name: vch.KeyProperty(guestinfo.PluginVersionKey), Val: option("10")},
 	}}
 }
 
@@ -93,14 +91,11 @@ func TestAViewAnswersOnceItKnowsAll(t *testing.T) {
 		t.Error("it answers before it knows all")
 	}
 	w.sync()
-	if vm, ok := w.knows("m"); !ok || vm.Name != "m" || vm.Ref != ref("m") || vm.DataVersion != "10" || vm.Facts != nil {
+	if vm, ok := w.knows("m"); !ok || vm.Name != "m" || vm.Ref != ref("m") || vm.Facts != nil {
 		t.Errorf("%+v, %t", vm, ok)
 	}
 	if all, ok := w.Machines(); !ok || len(all) != 1 {
 		t.Errorf("machines %+v, %t", all, ok)
-	}
-	if state, ok := w.State(); !ok || state != nil {
-		t.Errorf("state %v, %t", state, ok)
 	}
 	if _, ok := w.knows("other"); ok {
 		t.Error("it knows what nobody told it")
@@ -114,10 +109,9 @@ func TestAViewThatWasNotHeardOfAnswersNothing(t *testing.T) {
 	w.clock.Step(MaxAge + time.Second)
 	_, found := w.knows("m")
 	_, listed := w.Machines()
-	_, state := w.State()
 	_, seen := w.Seen(ref("m"))
-	if found || listed || state || seen {
-		t.Errorf("it answers after %s: %t %t %t %t", MaxAge, found, listed, state, seen)
+	if found || listed || seen {
+		t.Errorf("it answers after %s: %t %t %t", MaxAge, found, listed, seen)
 	}
 	w.sync() // vCenter says that nothing changed
 	if _, ok := w.knows("m"); !ok {
@@ -136,17 +130,6 @@ func TestAViewWithoutTheApplianceAnswersNothing(t *testing.T) {
 	w.tell(vcenter.News{Updates: []types.ObjectUpdate{{Kind: types.ObjectUpdateKindLeave, Obj: appliance}}})
 	if _, ok := w.knows("m"); ok {
 		t.Error("it answers although the VCH is gone")
-	}
-}
-
-func TestAnUpgradeOfTheVCHIsKnown(t *testing.T) {
-	w := newTold(t)
-	w.sync()
-	w.tell(vcenter.News{Updates: []types.ObjectUpdate{{Kind: types.ObjectUpdateKindModify, Obj: appliance, ChangeSet: []types.PropertyChange{
-		{Name: vch.StateProperties()[0], Val: types.OptionValue{Value: "true"}},
-	}}}})
-	if state, ok := w.State(); !ok || !errdefs.Is(state, errdefs.Unavailable) {
-		t.Errorf("state %v, %t, want Unavailable", state, ok)
 	}
 }
 
@@ -204,8 +187,8 @@ func TestFactsHoldForTheStateThatTheyWereLearnedIn(t *testing.T) {
 		w := newTold(t)
 		w.tell(vcenter.News{Updates: []types.ObjectUpdate{w.enters("m")}})
 		w.sync()
-		w.Learn(ref("m"), seen, Facts{Disks: 1})
-		if vm, _ := w.knows("m"); vm.Facts == nil || vm.Facts.Disks != 1 {
+		w.Learn(ref("m"), seen, Facts{Keys: map[string]string{"a": "1"}})
+		if vm, _ := w.knows("m"); vm.Facts == nil || vm.Facts.Keys["a"] != "1" {
 			t.Fatalf("facts %+v", vm.Facts)
 		}
 		w.update("m", change)
@@ -216,7 +199,7 @@ func TestFactsHoldForTheStateThatTheyWereLearnedIn(t *testing.T) {
 	w := newTold(t)
 	w.tell(vcenter.News{Updates: []types.ObjectUpdate{w.enters("m")}})
 	w.sync()
-	w.Learn(ref("m"), Seen{ChangeVersion: "2", Power: types.VirtualMachinePowerStatePoweredOff}, Facts{Disks: 2})
+	w.Learn(ref("m"), Seen{ChangeVersion: "2", Power: types.VirtualMachinePowerStatePoweredOff}, Facts{})
 	if vm, _ := w.knows("m"); vm.Facts != nil {
 		t.Error("facts of a state that vCenter has not told of yet")
 	}

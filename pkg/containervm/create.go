@@ -32,12 +32,7 @@ func (o *Operator) Create(ctx context.Context, spec *types.VirtualMachineConfigS
 	defer release()
 	task, err := o.createTask(ctx, spec)
 	if err == nil {
-		var info *types.TaskInfo
-		if info, err = o.awaitInfo(ctx, task); err == nil {
-			if ref, ok := info.Result.(types.ManagedObjectReference); ok {
-				o.learnNew(ref, spec)
-			}
-		}
+		err = o.await(ctx, task)
 	}
 	if vcenter.IsFileNotFound(err) {
 		// vCenter does not say which file it is.
@@ -172,9 +167,8 @@ func (o *Operator) Reread(ctx context.Context, vm *VM) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	moved := vm.known && (!o.inPlace(f) || f.containerID() != vm.containerID()) // of one that was read, the first read proved that
-	if f.mark == nil || vm.mark == nil || !f.mark.Owns(*vm.mark) || f.UUID != vm.UUID || moved {
-		return nil, errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) is not touched any more: its mark, BIOS UUID or place was changed meanwhile", vm.Name, vm.Ref.Value)
+	if f.mark == nil || vm.mark == nil || !f.mark.Owns(*vm.mark) || f.UUID != vm.UUID {
+		return nil, errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) is not touched any more: its mark or BIOS UUID was changed meanwhile", vm.Name, vm.Ref.Value)
 	}
 	return f, nil
 }

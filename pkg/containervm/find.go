@@ -5,6 +5,7 @@ package containervm
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/vmware/govmomi/vim25/methods"
@@ -43,27 +44,22 @@ const settleTime = 10 * time.Second
 // on in vCenter: it is waited for once more, so that the machine's next operation does not
 // run into it.
 func (o *Operator) await(ctx context.Context, task types.ManagedObjectReference) error {
-	_, err := o.awaitInfo(ctx, task)
-	return err
-}
-
-// awaitInfo is await for whoever needs the task's result.
-func (o *Operator) awaitInfo(ctx context.Context, task types.ManagedObjectReference) (*types.TaskInfo, error) {
-	info, err := o.client.Task(ctx, task)
+	_, err := o.client.Task(ctx, task)
 	if err == nil || vcenter.IsTaskFault(err) {
-		return info, err
+		return err
 	}
 	if ctx.Err() == nil {
-		return o.client.Task(ctx, task)
+		_, err = o.client.Task(ctx, task)
+		return err
 	}
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	_, _ = o.client.Task(settle, task) // the caller's time is over, whatever the answer
-	return nil, err
+	return err
 }
 
-// Find looks the machine up by its BIOS UUID, in two calls, and checks in the
-// second that the VCH is not being changed by vic-machine (Unavailable) unless
+// Find looks the machine up by its BIOS UUID, in two calls, or in the second one alone if the view knows
+// which VM it is, and checks in the second that the VCH is not being changed by vic-machine (Unavailable) unless
 // reading is all that the caller wants.
 //
 // It returns nil when no VM has the machine's UUID. A VM that has the UUID but
@@ -73,6 +69,15 @@ func (o *Operator) awaitInfo(ctx context.Context, task types.ManagedObjectRefere
 // FailedPrecondition for whoever wants more than to read; data that could not
 // be migrated is no reason to refuse anything.
 func (o *Operator) Find(ctx context.Context, id identity.Identity, want identity.Mark, change bool) (*VM, error) {
+	if vm, err := o.findKnown(ctx, id, want, change); vm != nil || err != nil {
+		if vm != nil && change {
+			err = vm.writable()
+		}
+		if err != nil {
+			return nil, err
+		}
+		return vm, nil
+	}
 	vim := o.client.Vim()
 	res, err := methods.FindAllByUuid(ctx, vim, &types.FindAllByUuid{
 		This: *vim.ServiceContent.SearchIndex, Datacenter: &o.host.Datacenter, Uuid: id.BIOSUUID, VmSearch: true, InstanceUuid: types.NewBool(false),
@@ -80,13 +85,8 @@ func (o *Operator) Find(ctx context.Context, id identity.Identity, want identity
 	if err != nil {
 		return nil, o.convert(err, "find the VM of machine %s by BIOS UUID %s", want.Machine, id.BIOSUUID)
 	}
-	if len(res.Returnval) == 0 {
-		if !change {
-			return nil, nil
-		}
-		if state, ok := o.KnownState(); ok {
-			return nil, state
-		}
+	if len(res.Returnval) == 0 && !change {
+		return nil, nil
 	}
 	vms, err := o.read(ctx, res.Returnval, change)
 	if err != nil {
@@ -153,21 +153,12 @@ func (o *Operator) inPlace(vm *VM) bool {
 // read reads VMs and the state of the VCH in one call. VMs that vanish meanwhile
 // are left out. A VCH that forbids changes is an error if a change is to follow.
 func (o *Operator) read(ctx context.Context, refs []types.ManagedObjectReference, change bool) ([]*VM, error) {
-	objects := []types.ObjectSpec{{Obj: o.host.Appliance}}
-	props := append(properties(), vch.StateProperties()...)
-	for _, ref := range refs {
-		if ref != o.host.Appliance {
-			objects = append(objects, types.ObjectSpec{Obj: ref})
-		}
+	// name: a filter that asks for properties that an object does not have leaves the object out.
+	specs := []types.PropertyFilterSpec{named(append([]string{"name"}, vch.StateProperties()...), o.host.Appliance)}
+	if vms := slices.DeleteFunc(slices.Clone(refs), func(ref types.ManagedObjectReference) bool { return ref == o.host.Appliance }); len(vms) > 0 {
+		specs = append(specs, named(properties(), vms...))
 	}
-	if len(refs) == 0 {
-		props = vch.StateProperties()
-	}
-	content, err := o.retrieve(ctx, types.PropertyFilterSpec{
-		ObjectSet:                     objects,
-		PropSet:                       []types.PropertySpec{{Type: "VirtualMachine", PathSet: props}},
-		ReportMissingObjectsInResults: types.NewBool(true),
-	})
+	content, err := o.retrieveNamed(ctx, specs...)
 	if err != nil {
 		return nil, o.convert(err, "read container VMs of VCH %s", o.host.Name)
 	}
@@ -191,6 +182,26 @@ func (o *Operator) read(ctx context.Context, refs []types.ManagedObjectReference
 		return nil, errdefs.New(errdefs.Aborted, "the appliance of VCH %s (%s) is gone; its configuration will be read anew", o.host.Name, o.host.Appliance.Value)
 	}
 	return vms, nil
+}
+
+// named selects properties of VMs.
+func named(properties []string, refs ...types.ManagedObjectReference) types.PropertyFilterSpec {
+	spec := types.PropertyFilterSpec{
+		PropSet:                       []types.PropertySpec{{Type: "VirtualMachine", PathSet: properties}},
+		ReportMissingObjectsInResults: types.NewBool(true),
+	}
+	for _, ref := range refs {
+		spec.ObjectSet = append(spec.ObjectSet, types.ObjectSpec{Obj: ref})
+	}
+	return spec
+}
+
+// retrieveNamed reads objects that are named, with what others read at the same time.
+func (o *Operator) retrieveNamed(ctx context.Context, specs ...types.PropertyFilterSpec) ([]types.ObjectContent, error) {
+	if o.view != nil {
+		return o.view.Read(ctx, specs...)
+	}
+	return o.retrieve(ctx, specs...)
 }
 
 // Machine is one line of List.
@@ -258,10 +269,10 @@ func (o *Operator) Read(ctx context.Context, machines []Machine) (map[types.Mana
 	return o.ReadWhole(ctx, refs...)
 }
 
-func (o *Operator) retrieve(ctx context.Context, spec types.PropertyFilterSpec) ([]types.ObjectContent, error) {
+func (o *Operator) retrieve(ctx context.Context, specs ...types.PropertyFilterSpec) ([]types.ObjectContent, error) {
 	vim := o.client.Vim()
 	// Follows the tokens of a paged answer.
-	return mo.RetrievePropertiesEx(ctx, vim, types.RetrievePropertiesEx{This: vim.ServiceContent.PropertyCollector, SpecSet: []types.PropertyFilterSpec{spec}})
+	return mo.RetrievePropertiesEx(ctx, vim, types.RetrievePropertiesEx{This: vim.ServiceContent.PropertyCollector, SpecSet: specs})
 }
 
 // convert gives err its kind. What vanished under our hands is Aborted, never

@@ -4,15 +4,13 @@
 package containervm
 
 import (
-	"strconv"
+	"context"
 
 	"github.com/vmware/govmomi/vim25/types"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containercache"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/guestinfo"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/identity"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
 )
 
 // Cached lets the operator ask a view before vCenter, and leave there what it learns. The view is
@@ -23,27 +21,42 @@ func (o *Operator) Cached(view *containercache.View) *Operator {
 }
 
 // Known returns the machine's VM as the view has it, in place of Find(…, false), without a call to vCenter; nil if vCenter is to
-// be asked. It is proven by the same rules. Its Keys are those that tell whether and where its process runs, and how it
-// is started and told to stop; Disks and the like it does not have, so nothing can be planned on it that destroys.
+// be asked. It is proven by the same rules, and tells whether and where its process runs: Running, Started and Addresses are of use, and
+// nothing may be changed by it.
 func (o *Operator) Known(id identity.Identity, want identity.Mark) *VM {
-	if o.view == nil {
+	known, ok := o.knownVM(id, want)
+	if !ok || known.Facts == nil {
 		return nil
+	}
+	return &VM{
+		Ref: known.Ref, Name: known.Name, UUID: id.BIOSUUID, PowerState: known.Power, GuestIP: known.Address,
+		Keys: known.Facts.Keys, Stored: known.Facts.Keys, mark: &known.Mark,
+	}
+}
+
+func (o *Operator) knownVM(id identity.Identity, want identity.Mark) (containercache.VM, bool) {
+	if o.view == nil {
+		return containercache.VM{}, false
 	}
 	known, ok := o.view.Find(id, want)
-	if !ok || known.Facts == nil || known.Facts.Disks == 0 || known.Ref == o.host.Appliance {
-		return nil
+	return known, ok && known.Ref != o.host.Appliance
+}
+
+// findKnown is Find for a VM that the view knows: it is read and proven, in one call that is shared with others. nil
+// says that Find has to look.
+func (o *Operator) findKnown(ctx context.Context, id identity.Identity, want identity.Mark, change bool) (*VM, error) {
+	known, ok := o.knownVM(id, want)
+	if !ok {
+		return nil, nil
 	}
-	// Older data is migrated when it is read, newer data is not ours to understand.
-	version, err := strconv.Atoi(known.DataVersion)
-	if err != nil || version < o.data.Latest(migration.Container) || version > migration.VICVersion || known.Mark.Format > identity.MarkFormat {
-		return nil
+	vms, err := o.read(ctx, []types.ManagedObjectReference{known.Ref}, change)
+	if err != nil {
+		return nil, err
 	}
-	vm := &VM{
-		Ref: known.Ref, Name: known.Name, UUID: id.BIOSUUID, VMX: known.Facts.VMX, PowerState: known.Power, GuestIP: known.Address,
-		Keys: known.Facts.Keys, Stored: known.Facts.Keys, known: true, disks: known.Facts.Disks,
+	if len(vms) != 1 || o.Owned(vms[0], id, want) != nil {
+		return nil, nil
 	}
-	vm.mark = &known.Mark
-	return vm
+	return vms[0], nil
 }
 
 // knownMachines is List without a call to vCenter.
@@ -64,21 +77,10 @@ func (o *Operator) knownMachines() ([]Machine, bool) {
 	return out, true
 }
 
-// KnownState is CheckState without a call to vCenter; ok is false if vCenter is to be asked.
-func (o *Operator) KnownState() (err error, ok bool) { //nolint:revive // the error is the answer, not a failure
-	if o.view == nil {
-		return nil, false
-	}
-	return o.view.State()
-}
-
 // knownKeys are the keys of a VM that Known has.
 func knownKeys(keys map[string]string) map[string]string {
 	id := keys[guestinfo.CommonIDKey]
-	wanted := []string{
-		guestinfo.CommonIDKey, guestinfo.NetworksKey, guestinfo.StopSignalKey(id),
-		guestinfo.StartedKey(id), guestinfo.StatusKey(id), guestinfo.StartTimeKey(id), guestinfo.StopTimeKey(id),
-	}
+	wanted := []string{guestinfo.CommonIDKey, guestinfo.NetworksKey, guestinfo.StartedKey(id)}
 	for _, network := range guestinfo.Names(keys[guestinfo.NetworksKey]) {
 		wanted = append(wanted, guestinfo.AssignedIPKey(network), guestinfo.AssignedMaskKey(network))
 	}
@@ -95,25 +97,8 @@ func knownKeys(keys map[string]string) map[string]string {
 func (o *Operator) learn(vm *VM) {
 	if o.view != nil && vm.mark != nil {
 		o.view.Learn(vm.Ref, containercache.Seen{ChangeVersion: vm.ChangeVersion, Address: vm.GuestIP, Power: vm.PowerState},
-			containercache.Facts{Keys: knownKeys(vm.Keys), VMX: vm.VMX, Disks: max(len(vm.Disks), vm.disks)})
+			containercache.Facts{Keys: knownKeys(vm.Keys)})
 	}
-}
-
-// learnNew leaves what is known of a VM that was made a moment ago.
-func (o *Operator) learnNew(ref types.ManagedObjectReference, spec *types.VirtualMachineConfigSpec) {
-	if o.view == nil {
-		return
-	}
-	facts := containercache.Facts{Keys: knownKeys(guestinfo.FromOptionValues(vch.Keys(spec.ExtraConfig)))}
-	if spec.Files != nil {
-		facts.VMX = spec.Files.VmPathName
-	}
-	for _, c := range spec.DeviceChange {
-		if _, ok := c.GetVirtualDeviceConfigSpec().Device.(*types.VirtualDisk); ok {
-			facts.Disks++
-		}
-	}
-	o.view.LearnNew(ref, facts)
 }
 
 // unlearn is called before a VM is changed: own writes are visible, however late vCenter tells of them.

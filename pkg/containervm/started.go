@@ -161,13 +161,7 @@ func (o *Operator) look(ctx context.Context, vm *VM, news *news) (*VM, error) {
 }
 
 func (o *Operator) lookAt(ctx context.Context, ref types.ManagedObjectReference, paths []string) ([]types.DynamicProperty, error) {
-	if o.view != nil {
-		return o.view.Look(ctx, ref, paths...)
-	}
-	content, err := o.retrieve(ctx, types.PropertyFilterSpec{
-		ObjectSet: []types.ObjectSpec{{Obj: ref}},
-		PropSet:   []types.PropertySpec{{Type: ref.Type, PathSet: paths}},
-	})
+	content, err := o.retrieveNamed(ctx, named(paths, ref))
 	if err != nil || len(content) == 0 {
 		return nil, err
 	}

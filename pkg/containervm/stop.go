@@ -120,16 +120,6 @@ func (o *Operator) isOff(ctx context.Context, vm *VM, news *news) (bool, error) 
 }
 
 func (o *Operator) powerOff(ctx context.Context, vm *VM) error {
-	if vm.known { // a guest would have refused a signal for another container; this is harder
-		fresh, err := o.Reread(ctx, vm)
-		if err != nil {
-			return err
-		}
-		if fresh.PowerState == types.VirtualMachinePowerStatePoweredOff {
-			return nil
-		}
-		vm = fresh
-	}
 	o.unlearn(vm)
 	res, err := methods.PowerOffVM_Task(ctx, o.client.Vim(), &types.PowerOffVM_Task{This: vm.Ref})
 	if err == nil {

@@ -57,9 +57,6 @@ type VM struct {
 	GuestIP string
 	// mark is nil unless the VM carries a complete one.
 	mark *identity.Mark
-	// known says that the VM was not read but is what a view knows of it, see Known; disks is how many it has.
-	known bool
-	disks int
 	// detached says that Detach took its disks.
 	detached bool
 }
@@ -195,14 +192,6 @@ func isDelta(child, parent string) bool {
 		return p[1] == m[1]
 	}
 	return parent == m[1]+".vmdk"
-}
-
-// HasDisks reports whether the VM has any: one without was left by a removal that was cut off.
-func (vm *VM) HasDisks() bool { return len(vm.Disks) > 0 || vm.disks > 0 }
-
-// Fresh reports whether the VM is off and was never started.
-func (vm *VM) Fresh() bool {
-	return vm.PowerState == types.VirtualMachinePowerStatePoweredOff && vm.fresh()
 }
 
 // fresh reports whether the VM was never started: nothing of an earlier run is

@@ -23,9 +23,26 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
-// Plant makes foreigners as a person would: by hand, with an ordinary client.
+// Plant makes foreigners as a person would: by hand, with an ordinary client. A copy of a machine is known to the backend when
+// it returns: who copies a VM by hand takes longer than the news of it.
 func (w *World) Plant(kind spitest.Foreign, machine string) string {
 	w.Helper()
+	if kind == spitest.Duplicate {
+		before, _ := w.known()
+		defer func() {
+			for limit := time.After(time.Minute); ; {
+				now, watching := w.known()
+				if now > before || !watching {
+					return
+				}
+				select {
+				case <-limit:
+					w.Fatal("the backend does not hear of the copy")
+				case <-time.After(time.Millisecond):
+				}
+			}
+		}()
+	}
 	spec, cluster, name := w.Sim.ProviderSpec(), vchsim.Cluster, machine // of a prepared disk: a plan of an image needs the disk
 	v1alpha1.SetDefaults(spec)
 	mark := func(*types.VirtualMachineConfigSpec) {}
@@ -104,6 +121,19 @@ func moveTo(spec *types.VirtualMachineConfigSpec, dir string) {
 			b.FileName = dir + "/" + filepath.Base(b.FileName)
 		}
 	}
+}
+
+// known returns how many machines the backend knows without asking, and whether it does.
+func (w *World) known() (machines int, watching bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.backend == nil {
+		return 0, false
+	}
+	for _, s := range w.backend.CacheStats() {
+		machines, watching = machines+s.Machines, watching || s.Synced
+	}
+	return machines, watching
 }
 
 // PlantVM makes a foreigner of any specification in the VCH's folder.

@@ -49,7 +49,7 @@ type World struct {
 	foreign map[types.ManagedObjectReference]bool
 
 	mu      sync.Mutex
-	backend spi.PluginSPI
+	backend *vsphere.Backend
 }
 
 var _ spitest.Harness = (*World)(nil)

@@ -139,6 +139,9 @@ func (b *Backend) host(ctx context.Context, spec *v1alpha1.ProviderSpec, secret 
 		return nil, nil, err
 	}
 	client, err := b.pool.Client(ctx, cfg)
+	if err == nil && ctx.Err() != nil { // what is known would be answered all the same
+		err = vcenter.Convert(ctx.Err(), "call vCenter %s", client.Host())
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -151,15 +151,12 @@ func (c *call) fits(vm *containervm.VM) error {
 func (b *Backend) InitializeMachine(ctx context.Context, machineName, providerID string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (found string, addresses []corev1.NodeAddress, err error) {
 	limit := b.limits.Change + startTimeout(providerSpec)
 	err = b.do(ctx, limit, machineName, providerID, providerSpec, secret, func(ctx context.Context, c *call) error {
-		vm := c.knownToChange()
-		if vm == nil || !vm.Running() && !vm.Fresh() {
-			var err error
-			if vm, err = c.find(ctx, true); err != nil {
-				return err
-			}
+		vm, err := c.find(ctx, true)
+		if err != nil {
+			return err
 		}
 		found = c.id.ProviderID()
-		if !vm.HasDisks() {
+		if len(vm.Disks) == 0 {
 			return errdefs.New(errdefs.FailedPrecondition, "VM %q (%s) of machine %s has no disk: its removal was cut off; delete the Machine", vm.Name, vm.Ref.Value, machineName)
 		}
 		started, err := b.start(ctx, c, vm)
@@ -197,7 +194,7 @@ func (b *Backend) start(ctx context.Context, c *call, vm *containervm.VM) (*cont
 // DeleteMachine implements spi.PluginSPI.
 func (b *Backend) DeleteMachine(ctx context.Context, machineName, providerID string, providerSpec *v1alpha1.ProviderSpec, secret *corev1.Secret) (found string, err error) {
 	err = b.do(ctx, b.limits.Change+grace(providerSpec), machineName, providerID, providerSpec, secret, func(ctx context.Context, c *call) error {
-		vm, err := b.findToDelete(ctx, c)
+		vm, err := c.Find(ctx, c.id, c.mark, true)
 		if err != nil {
 			return err
 		}
@@ -219,34 +216,6 @@ func (b *Backend) DeleteMachine(ctx context.Context, machineName, providerID str
 		return nil
 	})
 	return found, err
-}
-
-// knownToChange returns the machine's VM without a call to vCenter, for what destroys nothing; nil if vCenter is to be
-// asked.
-func (c *call) knownToChange() *containervm.VM {
-	if state, ok := c.KnownState(); !ok || state != nil {
-		return nil
-	}
-	return c.Known(c.id, c.mark)
-}
-
-// findToDelete returns the machine's VM, read and proven right now; nil if there is none. One that is known to run is told
-// to stop first, which saves a read: guests obey only who knows their container id.
-func (b *Backend) findToDelete(ctx context.Context, c *call) (*containervm.VM, error) {
-	if known := c.knownToChange(); known != nil {
-		err := b.stop(ctx, c, known)
-		if ctx.Err() != nil {
-			return nil, err
-		}
-		if err == nil {
-			vm, err := c.Reread(ctx, known)
-			if err == nil || ctx.Err() != nil {
-				return vm, err
-			}
-		}
-		// What is known does not hold any more: ask for all of it.
-	}
-	return c.Find(ctx, c.id, c.mark, true)
 }
 
 func (b *Backend) remove(ctx context.Context, c *call, vm *containervm.VM) error {

@@ -141,6 +141,7 @@ func TestMachinesOfEveryDataVersionLiveAsThoseOfToday(t *testing.T) {
 			t.Parallel()
 			w := newSite(t, vchsim.Options{})
 			nothing := func() {}
+			w.life(nothing, nothing) // what is asked once in a session
 			today := w.life(nothing, nothing)
 			foreigners := w.Foreigners()
 			for name, age := range w.ages() {

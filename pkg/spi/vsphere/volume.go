@@ -231,10 +231,6 @@ func volumeVanished(ctx context.Context, set *volume.Set, wants []*wanted, cause
 // locked is called when a file of the machine was locked at its start. If it is that
 // of a volume, the error names who has it.
 func (b *Backend) locked(ctx context.Context, c *call, vm *containervm.VM, cause error) error {
-	vm, err := c.Reread(ctx, vm) // one that is only known does not tell its mounts
-	if err != nil {
-		return errors.Join(cause, err)
-	}
 	var names []string
 	for name, mount := range vm.Mounts() {
 		if mount.Source.Scheme == "label" {
