@@ -53,10 +53,12 @@ func (o *Operator) findKnown(ctx context.Context, id identity.Identity, want ide
 	if err != nil {
 		return nil, err
 	}
-	if len(vms) != 1 || o.Owned(vms[0], id, want) != nil {
-		return nil, nil
+	for _, vm := range vms {
+		if o.Owned(vm, id, want) == nil {
+			return vm, nil
+		}
 	}
-	return vms[0], nil
+	return nil, nil
 }
 
 // knownMachines is List without a call to vCenter.

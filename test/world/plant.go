@@ -28,20 +28,7 @@ import (
 func (w *World) Plant(kind spitest.Foreign, machine string) string {
 	w.Helper()
 	if kind == spitest.Duplicate {
-		before, _ := w.known()
-		defer func() {
-			for limit := time.After(time.Minute); ; {
-				now, watching := w.known()
-				if now > before || !watching {
-					return
-				}
-				select {
-				case <-limit:
-					w.Fatal("the backend does not hear of the copy")
-				case <-time.After(time.Millisecond):
-				}
-			}
-		}()
+		defer w.awaitNews()()
 	}
 	spec, cluster, name := w.Sim.ProviderSpec(), vchsim.Cluster, machine // of a prepared disk: a plan of an image needs the disk
 	v1alpha1.SetDefaults(spec)
@@ -119,6 +106,25 @@ func moveTo(spec *types.VirtualMachineConfigSpec, dir string) {
 			b.FileName = dir + "/foreign.vmdk"
 		case *types.VirtualSerialPortFileBackingInfo:
 			b.FileName = dir + "/" + filepath.Base(b.FileName)
+		}
+	}
+}
+
+// awaitNews returns what waits until the backend knows of one machine more than now.
+func (w *World) awaitNews() func() {
+	before, _ := w.known()
+	return func() {
+		w.Helper()
+		for limit := time.After(time.Minute); ; {
+			now, watching := w.known()
+			if now > before || !watching {
+				return
+			}
+			select {
+			case <-limit:
+				w.Fatal("the backend does not hear of a new VM")
+			case <-time.After(time.Millisecond):
+			}
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 )
 
-// reads reads properties, in one call for all who come while another one is under way.
+// reads asks for properties, in one call for all who come while another one is under way.
 type reads struct {
 	client *vcenter.Client
 
