@@ -95,6 +95,9 @@ func (h *hub) poll(ctx context.Context, c *collector) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.collector != c {
+		return nil // it was replaced meanwhile; what it says may be older than what its successor is asked
+	}
 	h.lost = 0
 	set := res.Returnval
 	if set == nil { // nothing happened

@@ -16,14 +16,19 @@ import (
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containercache"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
 // watched waits until the backend watches the VCH and answers from what it knows.
-func (w site) watched(b *vsphere.Backend) containercache.Stats {
+func (w site) watched(s spi.PluginSPI) containercache.Stats {
 	w.Helper()
+	b, ok := s.(*vsphere.Backend)
+	if !ok {
+		w.Fatalf("%T watches nothing", s)
+	}
 	deadline := time.After(time.Minute)
 	for {
 		if _, err := b.ListMachines(w.Context(), w.Spec(), w.Secret()); err != nil {
