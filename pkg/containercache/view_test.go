@@ -6,6 +6,7 @@ package containercache
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -312,5 +313,34 @@ func BenchmarkAChangeAmongVMs(b *testing.B) {
 				}}}})
 			}
 		})
+	}
+}
+
+func TestTenThousandMachinesTakeLittleMemory(t *testing.T) {
+	const machines, most = 10000, 48 << 20
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	w := newTold(t)
+	for i := range machines {
+		name := fmt.Sprintf("shoot--project--cluster-worker-z1-5d9c7-%05d", i)
+		w.tell(vcenter.News{Updates: []types.ObjectUpdate{w.enters(name)}})
+		id, _ := w.who(name)
+		w.Learn(ref(name), Seen{ChangeVersion: "1", Power: types.VirtualMachinePowerStatePoweredOff}, Facts{Keys: map[string]string{
+			guestinfo.CommonIDKey: id.ContainerID, guestinfo.NetworksKey: "bridge", guestinfo.StartedKey(id.ContainerID): "true", guestinfo.AssignedIPKey("bridge"): "wAACAQ==", guestinfo.AssignedMaskKey("bridge"): "////AA==",
+		}})
+	}
+	w.sync()
+	took := heap() - before
+	t.Logf("%d machines take %.1f MiB", machines, float64(took)/(1<<20))
+	if took > most {
+		t.Errorf("%d machines take %d MiB, want at most %d", machines, took>>20, most>>20)
+	}
+	if all, ok := w.Machines(); !ok || len(all) != machines {
+		t.Errorf("%d machines, %t", len(all), ok)
 	}
 }
