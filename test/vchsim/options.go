@@ -63,6 +63,9 @@ type Options struct {
 	Username, Password string
 	// OtherVMs is the number of VMs outside of the VCHs; 5000 take well under a second.
 	OtherVMs int
+	// RunningMachines is the number of machines of Cluster in the VCH that run, see RunningMachine. All but the first can
+	// only be looked at, which makes 10,000 of them in a second or two.
+	RunningMachines int
 	// DockerContainers is the number of container VMs in the VCH's folder that
 	// docker made. Default: 2, unless NoForeign is set. Negative: none.
 	DockerContainers int
@@ -159,8 +162,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.LeaseTimeout <= 0 {
 		o.LeaseTimeout = defaultLeaseTimeout
 	}
-	if o.OtherVMs < 0 {
-		return o, errdefs.New(errdefs.InvalidArgument, "number of other VMs must not be negative, got %d", o.OtherVMs)
+	if o.OtherVMs < 0 || o.RunningMachines < 0 {
+		return o, errdefs.New(errdefs.InvalidArgument, "numbers of other VMs and of running machines must not be negative, got %d and %d", o.OtherVMs, o.RunningMachines)
 	}
 	if o.VCHDataVersion != nil && *o.VCHDataVersion < 0 {
 		return o, errdefs.New(errdefs.InvalidArgument, "data version of the VCH must not be negative, got %d", *o.VCHDataVersion)

@@ -100,6 +100,9 @@ func (s *Sim) makeWorld(ctx context.Context) error {
 		}
 	}
 	s.makeOthers(s.options.OtherVMs)
+	if err := s.makeRunning(s.options.RunningMachines); err != nil {
+		return err
+	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("make world: %w", err)
 	}

@@ -119,6 +119,39 @@ func TestStatusAndListOfAWatchedVCHCostNothing(t *testing.T) {
 	})
 }
 
+func TestTenThousandMachinesCostNothingOnceTheyAreKnown(t *testing.T) {
+	t.Parallel()
+	const machines = 10000
+	w := newSite(t, vchsim.Options{RunningMachines: machines, NoForeign: true})
+	b := w.Backend(vcenter.Options{})
+	w.watched(b)
+	for i := 0; i < machines; i += 500 { // learns their addresses
+		if _, _, err := b.GetMachineStatus(t.Context(), vchsim.RunningMachine(i), "", w.Spec(), w.Secret()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.silent("list and status", func() error {
+		listed, err := b.ListMachines(t.Context(), w.Spec(), w.Secret())
+		if len(listed) != machines {
+			t.Errorf("%d machines listed, want %d", len(listed), machines)
+		}
+		for i := 0; i < machines && err == nil; i += 500 {
+			_, _, err = b.GetMachineStatus(t.Context(), vchsim.RunningMachine(i), "", w.Spec(), w.Secret())
+		}
+		return err
+	})
+	// One change is one update, whatever there is besides.
+	before := b.CacheStats()[0].Updates
+	vm, _ := w.Sim.Machine(vchsim.RunningMachine(7))
+	if err := w.Sim.SetKeys(vm.Name, map[string]string{"guestinfo.note": "changed"}); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the change to be heard of", func() bool { return b.CacheStats()[0].Updates > before })
+	if n := b.CacheStats()[0].Updates - before; n > 2 {
+		t.Errorf("one change came as %d updates", n)
+	}
+}
+
 func TestWhatIsNotThereIsAskedOfVCenter(t *testing.T) {
 	t.Parallel()
 	w := newSite(t, vchsim.Options{})
