@@ -123,7 +123,7 @@ func TestADryRunSendsNothingThatChangesADatastore(t *testing.T) {
 	}
 	reads := []string{
 		"Login", "Logout", "RetrieveServiceContent", "FindByInventoryPath", "FindChild", "RetrieveProperties", "RetrievePropertiesEx", "ContinueRetrievePropertiesEx",
-		"CreateContainerView", "DestroyView", "CreateFilter", "CreatePropertyCollector", "DestroyPropertyCollector", "DestroyPropertyFilter", "WaitForUpdatesEx", "CancelWaitForUpdates",
+		"CreateContainerView", "CreateListView", "ModifyListView", "DestroyView", "CreateFilter", "CreatePropertyCollector", "DestroyPropertyCollector", "DestroyPropertyFilter", "WaitForUpdatesEx", "CancelWaitForUpdates",
 		"SearchDatastore_Task", "SearchDatastoreSubFolders_Task", "CurrentTime", "GET /folder", "GET /sdk",
 	}
 	for _, method := range slices.Sorted(maps.Keys(w.Calls())) {

@@ -157,7 +157,7 @@ func TestADryRunSendsNothingThatChangesAVolumeStore(t *testing.T) {
 	}
 	reads := []string{
 		"Login", "Logout", "RetrieveServiceContent", "FindByInventoryPath", "FindChild", "RetrieveProperties", "RetrievePropertiesEx", "ContinueRetrievePropertiesEx",
-		"CreateContainerView", "DestroyView", "CreateFilter", "CreatePropertyCollector", "DestroyPropertyCollector", "DestroyPropertyFilter", "WaitForUpdatesEx", "CancelWaitForUpdates",
+		"CreateContainerView", "CreateListView", "ModifyListView", "DestroyView", "CreateFilter", "CreatePropertyCollector", "DestroyPropertyCollector", "DestroyPropertyFilter", "WaitForUpdatesEx", "CancelWaitForUpdates",
 		"SearchDatastore_Task", "SearchDatastoreSubFolders_Task", "CurrentTime", "GET /folder", "HEAD /folder", "GET /sdk",
 	}
 	for _, method := range slices.Sorted(maps.Keys(w.Calls())) {

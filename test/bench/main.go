@@ -85,9 +85,9 @@ type settings struct {
 	sizes, concurrency     []int
 	latencies              []time.Duration
 	operations, contenders []string
-	machines               int
+	machines, known        int
 	full                   bool
-	minTime                time.Duration
+	minTime, rest          time.Duration
 	json, doc, charts      string
 }
 
@@ -103,6 +103,8 @@ func parse(args []string, log io.Writer) (settings, error) {
 	contenders := f.String("contenders", "usual,ours,floor", "`clients`")
 	f.BoolVar(&s.full, "full", false, "measure all combinations, and lists at each concurrency")
 	f.DurationVar(&s.minTime, "time", 300*time.Millisecond, "`time` that status and list are repeated for, at least")
+	f.IntVar(&s.known, "known", 10000, "number of machines that ours knows while it rests; 0: not measured")
+	f.DurationVar(&s.rest, "rest", time.Minute, "`time` that it rests")
 	f.StringVar(&s.json, "json", "docs/performance/results.json", "`file` for the results")
 	f.StringVar(&s.doc, "doc", "docs/performance.md", "`file` whose marked part becomes the tables; none: \"\"")
 	f.StringVar(&s.charts, "charts", "docs/performance", "`directory` for the charts; none: \"\"")

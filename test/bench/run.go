@@ -21,6 +21,7 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/bench/child"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/bench/contender"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/bench/report"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
 // run measures all that the settings ask for.
@@ -41,13 +42,18 @@ func run(ctx context.Context, s settings, log io.Writer) (report.Results, error)
 			return results, fmt.Errorf("with %d other VMs: %w", size, err)
 		}
 	}
+	if s.known > 0 {
+		if results.Calm, err = calm(ctx, s, log, key); err != nil {
+			return results, fmt.Errorf("with %d machines: %w", s.known, err)
+		}
+	}
 	results.Took = time.Since(begin)
 	return results, nil
 }
 
 // measure measures with one size of the inventory.
 func measure(ctx context.Context, s settings, log io.Writer, size int, key []byte) (cells []report.Cell, err error) {
-	r, err := newRig(ctx, s, log, size, key)
+	r, err := newRig(ctx, s, log, child.Inventory{Others: size}, key)
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +76,47 @@ func measure(ctx context.Context, s settings, log io.Writer, size int, key []byt
 		}
 	}
 	return cells, nil
+}
+
+// calm measures what it costs to know many machines.
+func calm(ctx context.Context, s settings, log io.Writer, key []byte) (_ *report.Calm, err error) {
+	s.contenders = []string{contender.OursName}
+	r, err := newRig(ctx, s, log, child.Inventory{Running: s.known}, key)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	var names []string
+	for i := range s.known {
+		names = append(names, vchsim.RunningMachine(i))
+	}
+	worker := r.lanes[contender.OursName].worker
+	if _, err := worker.Run(child.Job{Operation: child.Status, Machines: names, Concurrency: 32, Min: len(names), Max: len(names)}); err != nil {
+		return nil, err
+	}
+	if _, err := r.take(); err != nil {
+		return nil, err
+	}
+	if _, err := worker.Run(child.Job{Operation: child.Status, Machines: names, Concurrency: 32, Min: len(names), Max: len(names)}); err != nil {
+		return nil, err
+	}
+	asked, err := r.take()
+	if err != nil {
+		return nil, err
+	}
+	rested, err := worker.Rest(s.rest)
+	if err != nil {
+		return nil, err
+	}
+	after, err := r.take()
+	if err != nil {
+		return nil, err
+	}
+	delete(asked.lanes[contender.OursName].Calls, "WaitForUpdatesEx") // the one that rests
+	return &report.Calm{
+		Machines: s.known, Wall: rested.Wall, CPU: rested.CPU, Resident: rested.Resident, MostResident: rested.MostResident,
+		StatusCalls: asked.lanes[contender.OursName].Total(), RestCalls: after.lanes[contender.OursName].Total(),
+	}, nil
 }
 
 // conditions are what is measured with a size: all latencies with one of the sizes,

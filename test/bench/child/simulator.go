@@ -44,9 +44,15 @@ type Simulator struct {
 	own int // sessions that were there before anybody came
 }
 
-// Start makes the world with a number of other VMs.
-func (s *Simulator) Start(others int, reply *World) (err error) {
-	if s.sim, err = vchsim.Start(s.ctx, vchsim.Options{OtherVMs: others}); err != nil {
+// Inventory is what a world begins with.
+type Inventory struct {
+	// Others are VMs outside of the VCH, Running machines in it that can only be looked at.
+	Others, Running int
+}
+
+// Start makes the world.
+func (s *Simulator) Start(with Inventory, reply *World) (err error) {
+	if s.sim, err = vchsim.Start(s.ctx, vchsim.Options{OtherVMs: with.Others, RunningMachines: with.Running}); err != nil {
 		return fmt.Errorf("start the simulator: %w", err)
 	}
 	s.own = s.sim.Sessions()
@@ -90,13 +96,13 @@ func (s *Simulator) close() error {
 type SimulatorProcess struct{ *process }
 
 // StartSimulator starts one; what it has to say goes to log.
-func StartSimulator(ctx context.Context, log io.Writer, others int) (SimulatorProcess, World, error) {
+func StartSimulator(ctx context.Context, log io.Writer, with Inventory) (SimulatorProcess, World, error) {
 	p, err := start(ctx, simulatorRole, log)
 	if err != nil {
 		return SimulatorProcess{}, World{}, err
 	}
 	var world World
-	if err := p.call("Start", others, &world); err != nil {
+	if err := p.call("Start", with, &world); err != nil {
 		_ = p.Close() // the first error says more
 		return SimulatorProcess{}, World{}, err
 	}

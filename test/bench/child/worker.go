@@ -8,8 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -149,6 +152,53 @@ func (w *Worker) one(ctx context.Context, job Job, machine string) error {
 	return fmt.Errorf("there is no operation %q", job.Operation)
 }
 
+// Calm is what a process costs that is not asked for anything.
+type Calm struct {
+	Wall, CPU time.Duration
+	// Resident is the memory of the process in bytes, MostResident the most that it ever had.
+	Resident, MostResident int64
+}
+
+// Rest does nothing for a while.
+func (w *Worker) Rest(d time.Duration, reply *Calm) error {
+	debug.FreeOSMemory() // what the questions before left behind is not what it needs to know the answers
+	before, err := cpu()
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	select {
+	case <-time.After(d):
+	case <-w.ctx.Done():
+		return w.ctx.Err()
+	}
+	after, err := cpu()
+	if err != nil {
+		return err
+	}
+	reply.Wall, reply.CPU = time.Since(begin), after-before
+	reply.Resident, reply.MostResident, err = resident()
+	return err
+}
+
+// resident reads the memory of this process.
+func resident() (now, most int64, err error) {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, 0, fmt.Errorf("read memory: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kib int64
+		if n, _ := fmt.Sscanf(line, "VmRSS: %d kB", &kib); n == 1 {
+			now = kib << 10
+		}
+		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 {
+			most = kib << 10
+		}
+	}
+	return now, most, nil
+}
+
 func (w *Worker) close() error {
 	if w.contender == nil {
 		return nil
@@ -175,6 +225,12 @@ func StartWorker(ctx context.Context, log io.Writer, o Open) (WorkerProcess, err
 // Prepare prepares deletions, see contender.Contender.
 func (p WorkerProcess) Prepare(machines []string) error {
 	return p.call("Prepare", machines, &struct{}{})
+}
+
+// Rest does nothing for a while, and says what that cost.
+func (p WorkerProcess) Rest(d time.Duration) (calm Calm, err error) {
+	err = p.call("Rest", d, &calm)
+	return calm, err
 }
 
 // Run does a job. The first error ends it.

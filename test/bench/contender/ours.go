@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/api/v1alpha1"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/vsphere"
@@ -32,11 +33,24 @@ func openOurs(ctx context.Context, site Site, spec *v1alpha1.ProviderSpec) (Cont
 		// are measured here, if one of them happens to meet it.
 		VCHCacheTTL: time.Hour,
 	})}
-	if _, err := o.List(ctx); err != nil {
+	if err := o.watch(ctx); err != nil {
 		_ = pool.Close(ctx) // the first error says more
 		return nil, err
 	}
 	return o, nil
+}
+
+// watch waits until the VCH is watched: what a process pays once is not measured here.
+func (o *ours) watch(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return wait.PollUntilContextCancel(ctx, 10*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		if _, err := o.List(ctx); err != nil {
+			return false, err
+		}
+		stats := o.backend.CacheStats()
+		return len(stats) == 1 && stats[0].Synced, nil
+	})
 }
 
 func (o *ours) Create(ctx context.Context, machine string) error {

@@ -3,7 +3,11 @@
 
 package report
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+	"time"
+)
 
 // goal is what the driver shall reach.
 type goal struct {
@@ -67,6 +71,7 @@ func goalRows(r Results) (rows [][]string) {
 			row[1] = fmt.Sprintf("%d machines, %d other VMs, %s, %d at once", at.Machines, at.Others, at.Latency, at.Concurrency)
 			if value, measured := g.of(r, g.operation, at); measured {
 				row[3], row[4] = fmt.Sprintf("%.1f%s", value, g.unit), "not yet"
+				value = math.Round(10*value) / 10 // as it is shown
 				if g.most && value <= g.limit || !g.most && value >= g.limit {
 					row[4] = "reached"
 				}
@@ -74,5 +79,24 @@ func goalRows(r Results) (rows [][]string) {
 		}
 		rows = append(rows, row)
 	}
+	return append(rows, calmRows(r)...)
+}
+
+// calmRows are goals of a driver that knows many machines.
+func calmRows(r Results) (rows [][]string) {
+	c := r.Calm
+	if c == nil {
+		return nil
+	}
+	with := fmt.Sprintf("%d machines known", c.Machines)
+	row := func(what, goal, today string, reached bool) {
+		rows = append(rows, []string{what, with, goal, today, map[bool]string{true: "reached", false: "not yet"}[reached]})
+	}
+	const most = 150
+	mib := float64(c.Resident) / (1 << 20)
+	row("memory of the driver's process (RSS)", fmt.Sprintf("≤ %d MiB", most), fmt.Sprintf("%.0f MiB, %.0f MiB at most", mib, float64(c.MostResident)/(1<<20)), mib <= most)
+	share := 100 * c.CPU.Seconds() / max(c.Wall.Seconds(), 1e-9)
+	row("its CPU while nothing changes", "≤ 1 % of a core", fmt.Sprintf("%.2f %%, %d calls in %s", share, c.RestCalls, c.Wall.Round(time.Second)), share <= 1)
+	row("calls for the status of all", "≤ 0", fmt.Sprint(c.StatusCalls), c.StatusCalls == 0)
 	return rows
 }

@@ -71,6 +71,22 @@ type Results struct {
 	// LeftOut says what was not measured, and why.
 	LeftOut []string `json:"leftOut"`
 	Cells   []Cell   `json:"cells"`
+	// Calm is nil if it was not measured.
+	Calm *Calm `json:"calm,omitempty"`
+}
+
+// Calm is what it costs ours to know many machines of which nothing changes.
+type Calm struct {
+	Machines int `json:"machines"`
+	// StatusCalls is the sum of the calls for a status of each, all of them known, without the one that rests in vCenter.
+	StatusCalls int `json:"statusCalls"`
+	// RestCalls is the number of calls in the time Wall, in which nobody asked for anything; CPU is the client's.
+	RestCalls int           `json:"restCalls"`
+	Wall      time.Duration `json:"wallNanoseconds"`
+	CPU       time.Duration `json:"cpuNanoseconds"`
+	// Resident is the memory of the client's process after that, MostResident the most that it ever had, in bytes.
+	Resident     int64 `json:"residentBytes"`
+	MostResident int64 `json:"mostResidentBytes"`
 }
 
 // conditions returns those under which an operation was measured, in order.
