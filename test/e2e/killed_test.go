@@ -51,7 +51,6 @@ func TestAKilledDriverLosesNothing(t *testing.T) {
 			g.Expect(withVM(machinesOf(ctx, g, s, name))).To(gomega.BeNumerically(">=", made))
 		})
 	}
-	k.kill(t, "ListMachines", underWay(1))
 	eventually(t, s, "all machines are available, each with a VM of its own, and there is no other VM", func(g gomega.Gomega) {
 		machines := machinesOf(ctx, g, s, name)
 		g.Expect(uids(machines)).To(gomega.ConsistOf(first)) // none was given up and replaced
@@ -73,7 +72,8 @@ func TestAKilledDriverLosesNothing(t *testing.T) {
 	})
 	t.Logf("%5.1f s from the set to %d available machines", time.Since(start).Seconds(), count)
 
-	k.kill(t, "ListMachines", underWay(1))
+	// In peace: what a process knows goes with it, and nobody must notice.
+	k.kill(t, "nothing", func(gomega.Gomega, stack.Calls) {})
 	start = time.Now()
 	scaleSet(ctx, t, s, name, 0)
 	k.kill(t, "DeleteMachine", underWay(5))

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -222,13 +223,19 @@ func TestARenameNeverKeepsAMachineFromBeingDeletedUnderFaults(t *testing.T) {
 					_, removeErr = w.SPI().DeleteMachine(t.Context(), machine, "", w.Spec(), w.Secret())
 					return removeErr
 				})
-			met := false
+			var begun atomic.Bool
+			done := make(chan struct{})
 			stop, _ := w.Sim.OnRequest(n, func() {
-				met = true
+				begun.Store(true)
+				defer close(done)
 				_ = two() // kept above
 			})
 			_ = one() // kept above
 			stop()
+			met := begun.Load()
+			if met {
+				<-done // the request may be the session's long poll, for which nobody waits
+			}
 			w.Settle()
 			if !slices.Contains(allowed, errdefs.KindOf(renameErr)) {
 				t.Errorf("%s first, request %d: rename = %v (%s)", first, n, renameErr, errdefs.KindOf(renameErr))
