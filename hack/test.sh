@@ -26,10 +26,10 @@ unit() {
   all=$(go list ./...) || return 1
   packages=$(grep -v -e '/test/e2e$' -e '/test/chaos/runs$' -e '/test/integration/controller$' <<<"$all")
   # shellcheck disable=SC2086 # one word per package
-  BOOT_KERNEL_DIR=$kernel CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m -skip '(UnderFaults|AtFullSize)$' $packages || return 1
+  BOOT_KERNEL_DIR=$kernel CGO_ENABLED=1 go test -race -shuffle=on -timeout 30m -skip '(UnderFaults|AtFullSize)$' $packages || return 1
   # Thousands of operations one after the other: the race detector would find
   # nothing in them and make them take half an hour.
-  go test -count=1 -timeout 20m -run 'UnderFaults$' ./pkg/spi/... ./pkg/image/... ./pkg/volume/... ./test/conformance ./test/volumes || return 1
+  go test -count=1 -timeout 30m -run 'UnderFaults$' ./pkg/spi/... ./pkg/image/... ./pkg/volume/... ./test/conformance ./test/volumes || return 1
   # The largest images that may be: the race detector has memory of its own, and
   # these measure memory.
   go test -count=1 -timeout 20m -run 'AtFullSize$' ./pkg/image/disk ./test/rootdisk
