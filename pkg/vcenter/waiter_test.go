@@ -223,9 +223,7 @@ func TestWaitsOneAfterTheOtherDoNotDisturbEachOther(t *testing.T) {
 	if n := w.seen.count("CreatePropertyCollector"); n != 1 {
 		t.Errorf("%d collectors, want 1", n)
 	}
-	if n := w.seen.count("DestroyPropertyFilter"); n != 3 {
-		t.Errorf("%d filters removed, want the 3 of VMs", n)
-	}
+	eventually(t, "the 3 filters of VMs to be removed", func() bool { return w.seen.count("DestroyPropertyFilter") == 3 })
 }
 
 func TestUntilOfAnAbsentObjectIsNotFound(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	client "github.com/willscott/go-nfs-client/nfs"
@@ -41,6 +42,12 @@ func serve(t *testing.T, o nfs.Options) *nfs.Server {
 func mount(t *testing.T, s *nfs.Server, export string) (*client.Target, error) {
 	t.Helper()
 	conn, err := rpc.DialTCP("tcp", s.Addr(), false)
+	for range 20 { // the library draws its own port by lot, and may draw one that somebody has
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+		conn, err = rpc.DialTCP("tcp", s.Addr(), false)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
