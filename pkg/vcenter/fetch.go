@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/vmware/govmomi/vim25/methods"
-	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
@@ -70,7 +69,7 @@ func (h *hub) wanted() (c *collector, stale []types.ManagedObjectReference, want
 		stale, c.stale = c.stale, nil
 		return c, stale, true
 	}
-	wanted = len(h.watches) > 0 || h.waits()
+	wanted = len(h.watches) > 0 || h.waitedFor() > 0
 	h.fetching = wanted
 	return c, nil, wanted
 }
@@ -84,10 +83,10 @@ func (h *hub) removeFilters(ctx context.Context, filters []types.ManagedObjectRe
 	}
 }
 
-// poll is one request, which rests in vCenter until something happens. When nobody waits and some only
-// watch, it does not count as a use of the session.
+// poll is one request, which rests in vCenter until something happens. It is no use of
+// the session: see session.expire.
 func (h *hub) poll(ctx context.Context, c *collector) error {
-	res, err := methods.WaitForUpdatesEx(ctx, h.caller(), &types.WaitForUpdatesEx{
+	res, err := methods.WaitForUpdatesEx(ctx, h.client.Vim(), &types.WaitForUpdatesEx{
 		This: c.ref, Version: c.version, Options: &types.WaitOptions{MaxWaitSeconds: ptr.To(int32(maxPoll.Seconds()))},
 	})
 	if err != nil {
@@ -106,30 +105,6 @@ func (h *hub) poll(ctx context.Context, c *collector) error {
 	c.version = set.Version
 	h.spread(c, set)
 	return nil
-}
-
-func (h *hub) caller() soap.RoundTripper {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.waits() {
-		return h.client.Vim()
-	}
-	return roundTripFunc(h.client.session.quietly)
-}
-
-// waits reports whether somebody waits, and does not only watch.
-func (h *hub) waits() bool {
-	for w := range h.watches {
-		if w.listen == nil {
-			return true
-		}
-	}
-	for _, t := range h.tasks {
-		if len(t.waiting) > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // spread hands an answer out: what happened first, and then who has to know that his task

@@ -186,6 +186,11 @@ func (h *hub) forget(w *watch) {
 func (h *hub) taskCount() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.waitedFor()
+}
+
+// waitedFor is taskCount for who has the lock.
+func (h *hub) waitedFor() int {
 	n := 0
 	for _, t := range h.tasks {
 		if len(t.waiting) > 0 {
@@ -367,7 +372,9 @@ func (h *hub) list(ctx context.Context, c *collector) error {
 		if err != nil {
 			return Convert(err, "create a view of tasks")
 		}
+		h.mu.Lock()
 		c.view = &res.Returnval
+		h.mu.Unlock()
 	}
 	if c.taskFilter != nil {
 		return nil
@@ -417,9 +424,12 @@ func (h *hub) destroy(ctx context.Context, c *collector, why error) {
 	}
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
+	h.mu.Lock()
+	view := c.view
+	h.mu.Unlock()
 	_, err := methods.DestroyPropertyCollector(limited, h.client.Vim(), &types.DestroyPropertyCollector{This: c.ref})
-	if err == nil && c.view != nil {
-		_, err = methods.DestroyView(limited, h.client.Vim(), &types.DestroyView{This: *c.view})
+	if err == nil && view != nil {
+		_, err = methods.DestroyView(limited, h.client.Vim(), &types.DestroyView{This: *view})
 	}
 	if err != nil {
 		klog.FromContext(ctx).V(1).Info("Could not remove a property collector", "collector", c.ref.Value, "reason", err.Error())

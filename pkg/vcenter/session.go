@@ -151,17 +151,6 @@ func (s *session) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 	return s.blame(s.call(ctx, req, res, logins))
 }
 
-// quietly is RoundTrip for calls that nobody needs so much that the session must be kept for them.
-func (s *session) quietly(ctx context.Context, req, res soap.HasFault) error {
-	s.mu.Lock()
-	logins, ended := s.logins, s.ended
-	s.mu.Unlock()
-	if ended {
-		return s.endedError()
-	}
-	return s.call(ctx, req, res, logins)
-}
-
 func (s *session) call(ctx context.Context, req, res soap.HasFault, logins int) error {
 	s.mu.Lock()
 	s.called = s.pool.opts.Clock.Now()
