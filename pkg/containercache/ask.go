@@ -22,14 +22,15 @@ type VM struct {
 	Facts *Facts
 }
 
-// Facts are what one who read the VM or made it may leave for the next one who asks. They are not changed any more.
+// Facts are what one who read the VM leaves for the next one who asks. They are not changed any more.
 type Facts struct {
 	// Keys are guestinfo keys with plain values, as a migration of older data left them.
 	Keys map[string]string
 }
 
-// Seen is the state of a VM when it was read: Facts hang on it.
+// Seen is the state of a VM that vCenter told of, or that somebody read. Facts hang on it.
 type Seen struct {
+	// ChangeVersion is the one of the VM's configuration, Address what vSphere shows for the guest; both may be empty.
 	ChangeVersion, Address string
 	Power                  types.VirtualMachinePowerState
 }
@@ -40,7 +41,7 @@ func (v *View) Find(id identity.Identity, want identity.Mark) (vm VM, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	of := v.byUUID[id.BIOSUUID]
-	if !v.usable() || len(of) != 1 || !of[0].mark.Owns(want) || of[0].container != id.ContainerID {
+	if !v.usable() || len(of) != 1 || !of[0].mark.Owns(want) || of[0].containerID != id.ContainerID {
 		v.misses++
 		return VM{}, false
 	}
@@ -49,8 +50,8 @@ func (v *View) Find(id identity.Identity, want identity.Mark) (vm VM, ok bool) {
 }
 
 func (e *entry) copy() VM {
-	vm := VM{Ref: e.ref, Name: e.name, Mark: *e.mark, Identity: e.id, Power: e.power, Address: e.address}
-	if e.facts != nil && e.facts.at == (state{e.version, e.address, e.power}) {
+	vm := VM{Ref: e.ref, Name: e.name, Mark: *e.mark, Identity: e.id, Power: e.seen.Power, Address: e.seen.Address}
+	if e.facts != nil && e.facts.at == e.seen {
 		vm.Facts = &e.facts.Facts
 	}
 	return vm
@@ -79,7 +80,7 @@ func (v *View) Learn(ref types.ManagedObjectReference, seen Seen, facts Facts) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if e := v.vms[ref]; e != nil && e.mark != nil {
-		e.facts = &learned{facts, state{seen.ChangeVersion, seen.Address, seen.Power}}
+		e.facts = &learned{facts, seen}
 	}
 }
 
@@ -107,7 +108,7 @@ func (v *View) Seen(ref types.ManagedObjectReference) (seen Seen, ok bool) {
 	if !v.usable() || e == nil {
 		return Seen{}, false
 	}
-	return Seen{ChangeVersion: e.version, Address: e.address, Power: e.power}, true
+	return e.seen, true
 }
 
 // Changes returns a channel that has something to read after a VM changed or went, and what gives it back. Several

@@ -6,6 +6,7 @@ package containercache
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -55,6 +56,7 @@ func (c *Cache) Of(ctx context.Context, client *vcenter.Client, host *vch.Config
 	c.mu.Lock()
 	v := c.views[key]
 	if v == nil {
+		c.prune(now)
 		v = newView(client, host, c.clock)
 		c.views[key] = v
 	}
@@ -68,15 +70,25 @@ func (c *Cache) Of(ctx context.Context, client *vcenter.Client, host *vch.Config
 	return v
 }
 
+// prune drops views that nobody watches or asks for: those that failed, and whose session ended then. The caller has the lock.
+func (c *Cache) prune(now time.Time) {
+	maps.DeleteFunc(c.views, func(_ viewKey, v *View) bool { return v.abandoned(now) })
+}
+
 // watch is the life of one watch.
 func (c *Cache) watch(ctx context.Context, key viewKey, v *View) {
 	err := v.client.Watch(ctx, v.specs(), v.tell)
 	idle := v.end(c.clock.Now())
-	log := klog.FromContext(ctx).V(2)
-	log.Info("Ended the watch of a VCH", "vch", v.host.Name, "idle", idle, "reason", err.Error())
-	if idle || vcenter.IsEnded(err) { // nobody can ask with that client any more
-		c.mu.Lock()
-		defer c.mu.Unlock()
+	log := klog.FromContext(ctx)
+	if !idle && !vcenter.IsEnded(err) {
+		log.V(1).Info("The watch of a VCH failed; until it works again, every question goes to vCenter", "vch", v.host.Name, "reason", err.Error())
+		return
+	}
+	// Nobody asks, or can ask with that client.
+	log.V(2).Info("Ended the watch of a VCH", "vch", v.host.Name, "idle", idle, "reason", err.Error())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.views[key] == v {
 		delete(c.views, key)
 	}
 }

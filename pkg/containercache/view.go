@@ -43,35 +43,31 @@ type View struct {
 	byUUID  map[string][]*entry
 	waiting map[types.ManagedObjectReference]map[chan struct{}]struct{}
 
-	updates, resyncs, hits, misses uint64
+	// begun says that a watch has told something: another reset is a resync.
 	begun                          bool
+	updates, resyncs, hits, misses uint64
 }
 
 // entry is a container VM.
 type entry struct {
-	ref                          types.ManagedObjectReference
-	name, uuid, version, address string
-	encoded, container           string
-	power                        types.VirtualMachinePowerState
+	ref                      types.ManagedObjectReference
+	name, uuid               string
+	encodedMark, containerID string
+	seen                     Seen
 	// mark is nil unless it is proven by uuid; id follows from it.
 	mark  *identity.Mark
 	id    identity.Identity
 	facts *learned
 }
 
+// learned are facts and the state that they hang on.
 type learned struct {
 	Facts
-	at state
-}
-
-// state is what facts hang on.
-type state struct {
-	version, address string
-	power            types.VirtualMachinePowerState
+	at Seen
 }
 
 func newView(client *vcenter.Client, host *vch.Config, clk clock.PassiveClock) *View {
-	v := &View{client: client, host: host, clock: clk}
+	v := &View{client: client, host: host, clock: clk, asked: clk.Now()}
 	v.reads.client = client
 	v.clear()
 	v.waiting = map[types.ManagedObjectReference]map[chan struct{}]struct{}{}
@@ -105,6 +101,13 @@ func (v *View) end(now time.Time) (idle bool) {
 	v.again = now.Add(min(longestPause, firstPause<<min(v.failures, 10)))
 	v.failures++
 	return now.Sub(v.asked) >= idleFor
+}
+
+// abandoned reports that there is no watch, and that nobody asked for one for long.
+func (v *View) abandoned(now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.cancel == nil && now.Sub(v.asked) >= idleFor
 }
 
 func markProperty() string {
@@ -184,21 +187,21 @@ func (e *entry) set(c types.PropertyChange) {
 	case "config.uuid":
 		e.uuid = text
 	case "config.changeVersion":
-		e.version = text
+		e.seen.ChangeVersion = text
 	case "guest.ipAddress":
-		e.address = text
+		e.seen.Address = text
 	case "runtime.powerState":
-		e.power, _ = c.Val.(types.VirtualMachinePowerState)
+		e.seen.Power, _ = c.Val.(types.VirtualMachinePowerState)
 	case markProperty():
-		e.encoded = vch.KeyValue(c.Val)
+		e.encodedMark = vch.KeyValue(c.Val)
 	case vch.KeyProperty(guestinfo.CommonIDKey):
-		e.container = vch.KeyValue(c.Val)
+		e.containerID = vch.KeyValue(c.Val)
 	}
 }
 
 // prove finds out whose the VM is.
 func (v *View) prove(e *entry) {
-	mark, id := v.host.Proven(e.encoded, e.uuid)
+	mark, id := v.host.Proven(e.encodedMark, e.uuid)
 	if e.mark != nil && mark != nil && *e.mark == *mark && e.id == id {
 		return
 	}

@@ -297,6 +297,32 @@ func TestAVCHThatNobodyAsksForIsNotWatchedForever(t *testing.T) {
 	}
 }
 
+func TestViewsOfSessionsThatEndedDoNotStay(t *testing.T) {
+	clk := clocktesting.NewFakeClock(time.Unix(1654867608, 0))
+	c := New(clk)
+	of := func(name string) *View { return newView(nil, &vch.Config{Name: name}, clk) }
+	failed, watched, fresh := of("failed"), of("watched"), of("fresh")
+	for _, v := range []*View{failed, watched} {
+		v.begin(t.Context(), clk.Now())
+	}
+	failed.end(clk.Now())
+	clk.Step(idleFor)
+	fresh.begin(t.Context(), clk.Now())
+	fresh.end(clk.Now())
+	for _, v := range []*View{failed, watched, fresh} {
+		c.views[viewKey{appliance: types.ManagedObjectReference{Value: v.host.Name}}] = v
+	}
+	c.prune(clk.Now())
+	for _, v := range []*View{watched, fresh} {
+		if c.views[viewKey{appliance: types.ManagedObjectReference{Value: v.host.Name}}] != v {
+			t.Errorf("%s was removed", v.host.Name)
+		}
+	}
+	if len(c.views) != 2 {
+		t.Errorf("%d views, want 2", len(c.views))
+	}
+}
+
 // The cost of one change does not depend on how many VMs there are.
 func BenchmarkAChangeAmongVMs(b *testing.B) {
 	for _, vms := range []int{100, 1000, 10000} {

@@ -38,8 +38,7 @@ func (o *Operator) knownVM(id identity.Identity, want identity.Mark) (containerc
 	if o.view == nil {
 		return containercache.VM{}, false
 	}
-	known, ok := o.view.Find(id, want)
-	return known, ok && known.Ref != o.host.Appliance
+	return o.view.Find(id, want)
 }
 
 // findKnown is Find for a VM that the view knows: it is read and proven, in one call that is shared with others. nil
@@ -72,9 +71,7 @@ func (o *Operator) knownMachines() ([]Machine, bool) {
 	}
 	out := make([]Machine, 0, len(known))
 	for _, vm := range known {
-		if vm.Ref != o.host.Appliance {
-			out = append(out, Machine{Ref: vm.Ref, VM: vm.Name, Identity: vm.Identity, Mark: vm.Mark, PowerState: vm.Power})
-		}
+		out = append(out, Machine{Ref: vm.Ref, VM: vm.Name, Identity: vm.Identity, Mark: vm.Mark, PowerState: vm.Power})
 	}
 	return out, true
 }

@@ -160,10 +160,14 @@ func (o *Operator) look(ctx context.Context, vm *VM, news *news) (*VM, error) {
 	return &seen, nil
 }
 
+// lookAt reads properties of a VM that somebody waits for. One that is gone is an error: nobody will tell news of it.
 func (o *Operator) lookAt(ctx context.Context, ref types.ManagedObjectReference, paths []string) ([]types.DynamicProperty, error) {
 	content, err := o.retrieveNamed(ctx, named(paths, ref))
-	if err != nil || len(content) == 0 {
+	switch {
+	case err != nil:
 		return nil, err
+	case len(content) == 0:
+		return nil, errdefs.New(errdefs.NotFound, "vCenter does not know %s any more", ref.Value)
 	}
 	return content[0].PropSet, nil
 }
