@@ -279,7 +279,8 @@ func (s *Sim) OnCall(method string, f func()) (stop func()) {
 }
 
 // OnRequest is OnCall for the n-th request from now on, counted from 1, whatever it
-// is. handled is closed when the simulator has done with it; tasks that it began may go on.
+// is, but those that rest until something changes: they come at any time and are no steps of
+// an operation. handled is closed when the simulator has done with it; tasks that it began may go on.
 func (s *Sim) OnRequest(n int, f func()) (stop func(), handled <-chan struct{}) {
 	return s.onArrival("", n-1, f)
 }

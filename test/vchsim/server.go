@@ -59,7 +59,7 @@ func (c *counters) count(method string) (handled func()) {
 func (c *counters) counted(method string) (arrived func(), handled chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.arrived != nil && (c.method == method || c.method == "") {
+	if c.arrived != nil && (c.method == method || c.method == "" && method != "WaitForUpdatesEx") {
 		if c.after--; c.after < 0 {
 			arrived, c.arrived, handled = c.arrived, nil, c.handled
 		}
