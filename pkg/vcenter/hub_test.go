@@ -97,6 +97,41 @@ func TestAWatchToldOfATasksEffectsWhenItsEndIsKnown(t *testing.T) {
 	}
 }
 
+// The order in which vCenter puts filters into an answer, and where it cuts one in two, is its own.
+func TestWhoWaitsForATaskIsToldLast(t *testing.T) {
+	task, vm := types.ManagedObjectReference{Type: "Task", Value: "t"}, types.ManagedObjectReference{Type: "VirtualMachine", Value: "vm"}
+	taskFilter, vmFilter := types.ManagedObjectReference{Value: "tasks"}, types.ManagedObjectReference{Value: "vms"}
+	of := func(filter, obj types.ManagedObjectReference, name string, value any) types.PropertyFilterUpdate {
+		return types.PropertyFilterUpdate{Filter: filter, ObjectSet: []types.ObjectUpdate{{Obj: obj, ChangeSet: []types.PropertyChange{{Name: name, Val: value}}}}}
+	}
+	end := of(taskFilter, task, "info.state", types.TaskInfoStateSuccess)
+	effect := of(vmFilter, vm, "runtime.powerState", types.VirtualMachinePowerStatePoweredOff)
+	for name, answers := range map[string][]types.UpdateSet{
+		"in one answer": {{FilterSet: []types.PropertyFilterUpdate{end, effect}}},
+		"in two parts": {
+			{FilterSet: []types.PropertyFilterUpdate{end}, Truncated: types.NewBool(true)},
+			{FilterSet: []types.PropertyFilterUpdate{effect}},
+		},
+	} {
+		h := newHub(&Client{session: &session{pool: NewPool(Options{})}})
+		waiter := newWatch(nil, nil)
+		h.tasks[task] = &watchedTask{known: map[string]types.PropertyChange{}, waiting: map[*watch]struct{}{waiter: {}}}
+		told := 0
+		watcher := newWatch(nil, func(n News) {
+			if told += len(n.Updates); len(n.Updates) > 0 && len(waiter.heard) > 0 {
+				t.Errorf("%s: the end of the task was told before its effect", name)
+			}
+		})
+		c := &collector{taskFilter: &taskFilter, filters: map[types.ManagedObjectReference]*watch{vmFilter: watcher}}
+		for i := range answers {
+			h.spread(c, &answers[i])
+		}
+		if told != 1 || len(waiter.heard) != 1 {
+			t.Errorf("%s: %d effects and %d ends were told, want one of each", name, told, len(waiter.heard))
+		}
+	}
+}
+
 func TestAWatchEndsWithItsContext(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
