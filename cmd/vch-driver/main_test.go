@@ -168,17 +168,8 @@ func TestMetricsAndHealthAreServed(t *testing.T) {
 			t.Errorf("/metrics lacks %s", want)
 		}
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.metrics+"/healthz", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		t.Errorf("/healthz: %s", response.Status)
+	if code, _ := s.get("/healthz"); code != http.StatusOK {
+		t.Errorf("/healthz: %d", code)
 	}
 }
 
@@ -195,17 +186,8 @@ func TestProfilesAreServedOnlyWhenAskedFor(t *testing.T) {
 			t.Parallel()
 			s := serving(t, socket(t), nil, tc.args...)
 			for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/heap", "/debug/pprof/goroutine?debug=1"} {
-				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.metrics+path, nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				response, err := http.DefaultClient.Do(request)
-				if err != nil {
-					t.Fatal(err)
-				}
-				response.Body.Close()
-				if response.StatusCode != tc.want {
-					t.Errorf("%s: %s", path, response.Status)
+				if code, _ := s.get(path); code != tc.want {
+					t.Errorf("%s: %d, want %d", path, code, tc.want)
 				}
 			}
 		})

@@ -192,9 +192,19 @@ func (s *server) awaitEnd() error {
 // metricsText is what /metrics says.
 func (s *server) metricsText() string {
 	s.Helper()
+	code, text := s.get("/metrics")
+	if code != http.StatusOK {
+		s.Fatalf("/metrics: %d, %s", code, text)
+	}
+	return text
+}
+
+// get asks the port of metrics.
+func (s *server) get(path string) (code int, text string) {
+	s.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.metrics+"/metrics", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.metrics+path, nil)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -203,11 +213,11 @@ func (s *server) metricsText() string {
 		s.Fatal(err)
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		s.Fatalf("%s, %v", response.Status, err)
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.Fatalf("%s: %v", path, err)
 	}
-	return string(text)
+	return response.StatusCode, string(body)
 }
 
 // metric is the value of a metric without labels.
