@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 
@@ -117,22 +118,37 @@ func add(line *chart.ContinuousSeries, s Sample, value float64) {
 }
 
 func render(to io.Writer, title string, all []chart.Series) error {
-	highest := 1.0
+	highest, last := 1.0, 0.0
 	for _, one := range all {
 		if line, ok := one.(chart.ContinuousSeries); ok && len(line.YValues) > 0 {
-			highest = max(highest, slices.Max(line.YValues))
+			highest, last = max(highest, slices.Max(line.YValues)), max(last, slices.Max(line.XValues))
 		}
 	}
 	graph := chart.Chart{
 		Title: title, Width: 900, Height: 360,
 		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 20, Right: 20, Bottom: 20}},
-		XAxis:      chart.XAxis{Name: "minutes"},
-		YAxis:      chart.YAxis{Range: &chart.ContinuousRange{Min: 0, Max: highest * 1.1}},
-		Series:     all,
+		XAxis:      chart.XAxis{Name: "minutes", Ticks: ticks(last)},
+		YAxis:      chart.YAxis{Range: &chart.ContinuousRange{Min: 0, Max: highest * 1.1}, ValueFormatter: chart.IntValueFormatter},
+		// Nothing belongs to it, and its labels would be drawn far outside.
+		YAxisSecondary: chart.YAxis{Style: chart.Hidden()},
+		Series:         all,
 	}
 	graph.Elements = []chart.Renderable{chart.LegendThin(&graph)}
 	if err := graph.Render(chart.SVG, to); err != nil {
 		return fmt.Errorf("draw %s: %w", title, err)
 	}
 	return nil
+}
+
+// ticks are up to eleven whole minutes; none, which leaves it to the library, if there are fewer than two.
+func ticks(last float64) []chart.Tick {
+	step := max(1, math.Ceil(last/10))
+	var out []chart.Tick
+	for at := 0.0; at <= last; at += step {
+		out = append(out, chart.Tick{Value: at, Label: strconv.Itoa(int(at))})
+	}
+	if len(out) < 2 {
+		return nil
+	}
+	return out
 }
