@@ -125,10 +125,10 @@ func render(to io.Writer, title string, all []chart.Series) error {
 		}
 	}
 	graph := chart.Chart{
-		Title: title, Width: 900, Height: 360,
+		Width: 900, Height: 360,
 		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 20, Right: 20, Bottom: 20}},
 		XAxis:      chart.XAxis{Name: "minutes", Ticks: ticks(last)},
-		YAxis:      chart.YAxis{Range: &chart.ContinuousRange{Min: 0, Max: highest * 1.1}, ValueFormatter: chart.IntValueFormatter},
+		YAxis:      chart.YAxis{Name: title, Range: &chart.ContinuousRange{Min: 0, Max: highest * 1.1}, ValueFormatter: chart.IntValueFormatter},
 		// Nothing belongs to it, and its labels would be drawn far outside.
 		YAxisSecondary: chart.YAxis{Style: chart.Hidden()},
 		Series:         all,
@@ -150,5 +150,5 @@ func ticks(last float64) []chart.Tick {
 	if len(out) < 2 {
 		return nil
 	}
-	return out
+	return append(out, chart.Tick{Value: last}) // the axis ends with the last tick
 }
