@@ -136,5 +136,5 @@ func (s *settings) driver(ctx context.Context, registerer prometheus.Registerer)
 	if s.cmi.Endpoint != "" {
 		return s.cmi.connect(ctx, s.backend.CallTimeout, registerer)
 	}
-	return s.backend.Driver(registerer)
+	return s.backend.Driver(ctx, "machine-controller", registerer)
 }

@@ -126,7 +126,7 @@ func (s *settings) serve(ctx context.Context, stderr io.Writer) (err error) {
 	logger := klog.FromContext(ctx)
 	logger.Info("Starting", "version", version.Version(), "endpoint", endpoint.String())
 	registry := prometheus.NewRegistry()
-	driver, logout, err := s.backend.Driver(registry)
+	driver, logout, err := s.backend.Driver(ctx, "vch-driver", registry)
 	if err != nil {
 		return err
 	}

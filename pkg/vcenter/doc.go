@@ -32,8 +32,8 @@
 //
 // A call passes these layers, from the outside in: renewal of the session;
 // repetition; the circuit breaker and the limit of calls under way (see Load); Options.CallTimeout
-// (for a long poll: on top of the wait it asked for); Options.Middleware;
-// Options.Observer; the transport. So Middleware sees every attempt, logins
+// (for a long poll: on top of the wait it asked for); a span of Options.Tracer;
+// Options.Middleware; Options.Observer; the transport. So Tracer and Middleware see every attempt, logins
 // included, and Observer only what was really sent. Requests that are not SOAP, of
 // files above all, go through Client.Do, where renewal, circuit breaker and Observer apply.
 //

@@ -15,6 +15,7 @@ import (
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
@@ -71,6 +72,8 @@ type Options struct {
 	// Observer, if set, is told of each request that was sent, after its end; Attempt
 	// says whether it is a repetition. It is called from many goroutines and must not block.
 	Observer func(ctx context.Context, method string, took time.Duration, err error)
+	// Tracer, if set, makes a span of each request that was sent, but of those that rest in vCenter until something happens.
+	Tracer trace.Tracer
 	// Middleware, if set, wraps the transport of each session: a test may count,
 	// delay or refuse requests there.
 	Middleware func(soap.RoundTripper) soap.RoundTripper

@@ -97,6 +97,7 @@ func newSession(p *Pool, to *target, key [sha256.Size]byte, h *host) (*session, 
 	if p.opts.Middleware != nil {
 		rt = p.opts.Middleware(rt)
 	}
+	rt = traced(rt, to.host(), p.opts.Tracer)
 	rt = bound(rt, to.host(), p.opts.CallTimeout)
 	s.inner = h.repeat(h.guard(rt), p.opts.MaxAttempts, p.opts.CallTimeout)
 	return s, nil

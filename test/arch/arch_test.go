@@ -35,6 +35,7 @@ var layers = map[string][]string{
 	"pkg/spi":         {"pkg/api/...", "pkg/errdefs", "pkg/identity"},
 	"pkg/spi/fake":    {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/version", "pkg/volume"},
 	"pkg/spi/mock":    {"pkg/api/...", "pkg/errdefs", "pkg/spi"},
+	"pkg/spi/traced":  {"pkg/api/...", "pkg/errdefs", "pkg/spi"},
 	"pkg/spi/spitest": {"pkg/api/...", "pkg/errdefs", "pkg/identity", "pkg/spi", "pkg/volume"},
 
 	// The contract of image stores, and what keeps to it.
@@ -96,6 +97,8 @@ var fences = map[string][]string{
 	"github.com/go-git/go-billy":                     {"test"},
 	"github.com/spf13/cobra":                         {"pkg/cli", "cmd"},
 	"github.com/vbauerster/mpb":                      {"pkg/cli"},
+	"go.opentelemetry.io/otel":                       {"pkg/vcenter", "pkg/spi/traced", "cmd", "test"},
+	"go.opentelemetry.io/otel/exporters":             {"cmd"},
 	"github.com/wcharczuk/go-chart":                  {"test"},
 	"github.com/onsi/ginkgo":                         {"pkg/provider", "test"},
 	"github.com/onsi/gomega":                         {"pkg/provider", "test"},

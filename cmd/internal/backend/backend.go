@@ -22,6 +22,8 @@ import (
 	imagevsphere "github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/image/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/metrics"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/provider"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi"
+	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/traced"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/spi/vsphere"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vch"
@@ -63,6 +65,7 @@ type Flags struct {
 	requestTimeout  time.Duration
 	imageDir        string
 	imagePulls      int
+	tracing         tracing
 }
 
 // AddTo adds the flags to fs.
@@ -80,6 +83,7 @@ func (f *Flags) AddTo(fs *pflag.FlagSet) {
 	fs.StringVar(&f.imageDir, flagImageDir, os.TempDir(),
 		"Directory for temporary files while images become root disks. It needs room for three times an image's uncompressed size.")
 	fs.IntVar(&f.imagePulls, flagImagePulls, 1, "Number of images that may be fetched and converted at the same time; each takes up to 128 MiB of memory.")
+	f.tracing.addTo(fs)
 }
 
 // Validate says which flag is wrong.
@@ -106,7 +110,7 @@ func (f *Flags) Validate() error {
 	case f.imagePulls < 1:
 		return fmt.Errorf("--%s must be at least 1, got %d", flagImagePulls, f.imagePulls)
 	}
-	return nil
+	return f.tracing.validate()
 }
 
 // OfVCenter returns the flags that were given although only a program that
@@ -116,6 +120,7 @@ func OfVCenter(fs *pflag.FlagSet) []string {
 	for _, name := range []string{
 		flagMaxConcurrent, flagMinConcurrent, flagMaxHeavy, flagBreakerFailures, flagBreakerMaxWait,
 		flagMaxAttempts, flagRetryBudget, flagRequestTimeout, flagImageDir, flagImagePulls,
+		flagTracingEndpoint, flagTracingRatio,
 	} {
 		if fs.Changed(name) {
 			given = append(given, "--"+name)
@@ -126,13 +131,18 @@ func OfVCenter(fs *pflag.FlagSet) []string {
 
 // Driver returns the driver on vCenter, and what ends its work in the background
 // and logs its sessions out when no call is under way any more. The metrics of what
-// it does are registered with registerer, which fails if those of another driver are.
-func (f *Flags) Driver(registerer prometheus.Registerer) (d provider.Driver, end func(context.Context) error, err error) {
+// it does are registered with registerer, which fails if those of another driver are. service is the
+// name of the program in traces.
+func (f *Flags) Driver(ctx context.Context, service string, registerer prometheus.Registerer) (d provider.Driver, end func(context.Context) error, err error) {
+	tracer, flush, err := f.tracing.tracer(ctx, service)
+	if err != nil {
+		return nil, nil, err
+	}
 	pool := vcenter.NewPool(vcenter.Options{
 		MaxConcurrent: f.maxConcurrent, MinConcurrent: f.minConcurrent, MaxHeavy: f.maxHeavy,
 		BreakerFailures: f.breakerFailures, BreakerMaxWait: f.breakerMaxWait,
 		MaxAttempts: f.maxAttempts, RetryBudget: f.retryBudget,
-		CallTimeout: f.requestTimeout, Observer: provider.ObserveRequest,
+		CallTimeout: f.requestTimeout, Observer: provider.ObserveRequest, Tracer: tracer,
 	})
 	images := pull.New(pull.Options{Dir: f.imageDir, Parallel: f.imagePulls, Observe: func(o pull.Outcome) { provider.ObserveImagePull(o.Duration, o.Err) }})
 	end = func(ctx context.Context) error {
@@ -140,7 +150,9 @@ func (f *Flags) Driver(registerer prometheus.Registerer) (d provider.Driver, end
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 		defer cancel()
 		// What is being uploaded is taken away through the sessions.
-		return errors.Join(images.Close(ctx), pool.Close(ctx))
+		err := errors.Join(images.Close(ctx), pool.Close(ctx))
+		flush(ctx)
+		return err
 	}
 	who := owner.Name("driver")
 	backend := vsphere.New(vsphere.Options{Pool: pool, Images: images, ImageStore: func(client *vcenter.Client, host *vch.Config) image.Store {
@@ -155,5 +167,9 @@ func (f *Flags) Driver(registerer prometheus.Registerer) (d provider.Driver, end
 	if err := registerer.Register(collector); err != nil {
 		return nil, nil, fmt.Errorf("register the metrics of the driver: %w", err)
 	}
-	return provider.NewMachinePlugin(backend, provider.Options{CallTimeout: f.CallTimeout}), end, nil
+	var machines spi.PluginSPI = backend
+	if tracer != nil {
+		machines = traced.New(backend, tracer)
+	}
+	return provider.NewMachinePlugin(machines, provider.Options{CallTimeout: f.CallTimeout}), end, nil
 }

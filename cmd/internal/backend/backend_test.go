@@ -56,6 +56,8 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		"--vcenter-min-concurrent-requests=0", "--datastore-max-concurrent-operations=0",
 		"--vcenter-breaker-failures=0", "--vcenter-breaker-max-wait=0s",
 		"--vcenter-max-attempts=0", "--vcenter-retry-budget=0", "--vcenter-retry-budget=1.1",
+		"--tracing-sample-ratio=0", "--tracing-sample-ratio=1.5", "--tracing-endpoint=collector:4317", "--tracing-endpoint=http://collector",
+		"--tracing-endpoint=ftp://collector:4317", "--tracing-endpoint=http://u:p@collector:4317", "--tracing-endpoint=http://collector:4317/v1/traces",
 	} {
 		f, _ := parsed(t, arg)
 		name, _, _ := strings.Cut(arg, "=")
@@ -75,6 +77,12 @@ func TestFlagsForVCenterAreToldFromOthers(t *testing.T) {
 	}
 }
 
+func classOf(sim *vchsim.Sim) *mcmv1alpha1.MachineClass {
+	return &mcmv1alpha1.MachineClass{Provider: v1alpha1.Provider, ProviderSpec: runtime.RawExtension{Raw: []byte(
+		`{"vch":{"datacenter":"` + sim.Datacenter + `","name":"` + sim.VCHName + `"},"tags":{"kubernetes.io/cluster/c":"1","kubernetes.io/role/r":"1"},` +
+			`"rootDisk":{"vmdk":"` + vchsim.ImageDisk + `"},"command":["/bin/x"],"networks":[{"name":"` + vchsim.ExternalNetwork + `"}]}`)}}
+}
+
 func TestTheDriverWorksAndLogsOutAlsoWhenItsContextHasEnded(t *testing.T) {
 	t.Parallel()
 	sim, err := vchsim.Start(t.Context(), vchsim.Options{NoForeign: true, Dir: t.TempDir()})
@@ -84,16 +92,14 @@ func TestTheDriverWorksAndLogsOutAlsoWhenItsContextHasEnded(t *testing.T) {
 	defer sim.Close()
 	f, _ := parsed(t)
 	registry := prometheus.NewPedanticRegistry()
-	d, logout, err := f.Driver(registry)
+	d, logout, err := f.Driver(t.Context(), "test", registry)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := f.Driver(registry); err == nil {
+	if _, _, err := f.Driver(t.Context(), "test", registry); err == nil {
 		t.Error("two drivers have their metrics in one registry")
 	}
-	class := &mcmv1alpha1.MachineClass{Provider: v1alpha1.Provider, ProviderSpec: runtime.RawExtension{Raw: []byte(
-		`{"vch":{"datacenter":"` + sim.Datacenter + `","name":"` + sim.VCHName + `"},"tags":{"kubernetes.io/cluster/c":"1","kubernetes.io/role/r":"1"},` +
-			`"rootDisk":{"vmdk":"` + vchsim.ImageDisk + `"},"command":["/bin/x"],"networks":[{"name":"` + vchsim.ExternalNetwork + `"}]}`)}}
+	class := classOf(sim)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := d.ListMachines(ctx, &driver.ListMachinesRequest{MachineClass: class, Secret: &corev1.Secret{Data: sim.Secret()}}); err != nil {
