@@ -121,6 +121,8 @@ func (h *hub) spread(c *collector, set *types.UpdateSet) {
 			w.hear(p)
 		case c.making > 0:
 			c.early[update.Filter] = append(c.early[update.Filter], p)
+		case !slices.Contains(c.stale, update.Filter):
+			c.stale = append(c.stale, update.Filter) // the answer with its name got lost: it would talk forever
 		}
 	}
 	c.more = more

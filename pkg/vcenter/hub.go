@@ -82,8 +82,9 @@ type news struct {
 
 // watchedTask is a task that somebody waits for, or did a moment ago.
 type watchedTask struct {
-	// joined is the collector whose view it is in; nil if it is to be added.
-	joined *collector
+	// joined is the collector whose view it is in; nil if it is to be added. asked is the one that was asked to take it:
+	// if the answer got lost its view may have it, and will not tell again what it has told.
+	joined, asked *collector
 	// known is what was heard of it.
 	known map[string]types.PropertyChange
 	// waiting may be empty: the task goes from the view with the next that comes.
@@ -168,7 +169,7 @@ func (h *hub) forget(w *watch) {
 	delete(h.watches, w)
 	for ref, t := range h.tasks {
 		delete(t.waiting, w)
-		if len(t.waiting) == 0 && t.joined == nil {
+		if len(t.waiting) == 0 && t.joined == nil && t.asked == nil {
 			delete(h.tasks, ref)
 		}
 	}
@@ -279,33 +280,24 @@ func (h *hub) ensure(ctx context.Context) (*collector, error) {
 
 // filters makes the filters of a wait.
 func (h *hub) filters(ctx context.Context, c *collector, w *watch) error {
-	var made []types.ManagedObjectReference
+	var all []types.ManagedObjectReference
 	w.restart()
 	for _, spec := range w.specs {
-		h.mu.Lock()
-		c.making++
-		h.mu.Unlock()
-		res, err := methods.CreateFilter(ctx, h.client.Vim(), &types.CreateFilter{This: c.ref, Spec: spec})
-		h.mu.Lock()
-		c.making--
-		if err != nil {
-			for _, ref := range made {
-				delete(c.filters, ref)
-			}
-			c.stale = append(c.stale, made...)
-		} else {
-			made = append(made, res.Returnval)
-			c.filters[res.Returnval] = w
-			w.begin(res.Returnval)
-			for _, p := range c.early[res.Returnval] {
+		err := h.make(ctx, c, spec, func(ref types.ManagedObjectReference, early []news) {
+			all = append(all, ref)
+			c.filters[ref] = w
+			w.begin(ref)
+			for _, p := range early {
 				w.hear(p)
 			}
-		}
-		if c.making == 0 {
-			clear(c.early)
-		}
-		h.mu.Unlock()
+		})
 		if err != nil {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			for _, ref := range all {
+				delete(c.filters, ref)
+			}
+			c.stale = append(c.stale, all...)
 			return Convert(err, "create a property filter")
 		}
 	}
@@ -321,35 +313,35 @@ func (h *hub) filters(ctx context.Context, c *collector, w *watch) error {
 // join brings the view of tasks up to date, in one call for all that came meanwhile. The
 // caller has the turn.
 func (h *hub) join(ctx context.Context, c *collector) error {
-	h.mu.Lock()
-	var add, remove []types.ManagedObjectReference
-	for ref, t := range h.tasks {
-		switch {
-		case len(t.waiting) > 0 && t.joined != c:
-			add = append(add, ref)
-		case len(t.waiting) == 0 && t.joined == c:
-			remove = append(remove, ref)
-		case len(t.waiting) == 0:
-			delete(h.tasks, ref)
-		}
-	}
+	add, remove := h.due(c)
 	if len(add) == 0 {
-		h.mu.Unlock()
 		return nil // what nobody waits for any more goes with the next that comes
 	}
-	for _, ref := range remove {
-		delete(h.tasks, ref) // whoever comes for it now adds it again, after this
-	}
-	h.mu.Unlock()
 	if err := h.list(ctx, c); err != nil {
 		return err
 	}
+	h.mu.Lock()
+	for _, ref := range add {
+		if t := h.tasks[ref]; t != nil {
+			t.asked = c
+		}
+	}
+	h.mu.Unlock()
 	res, err := methods.ModifyListView(ctx, h.client.Vim(), &types.ModifyListView{This: *c.view, Add: add, Remove: remove})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, ref := range remove {
+		switch t := h.tasks[ref]; {
+		case t == nil:
+		case err == nil && len(t.waiting) == 0:
+			delete(h.tasks, ref)
+		default:
+			t.joined = nil // whoever came for it now adds it again, after this
+		}
+	}
 	if err != nil {
 		return Convert(err, "add %d tasks to a view", len(add))
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	for _, ref := range add {
 		if t := h.tasks[ref]; t != nil {
 			t.joined = c
@@ -359,6 +351,24 @@ func (h *hub) join(ctx context.Context, c *collector) error {
 		h.gone(ref, &taskFault{types.LocalizedMethodFault{Fault: &types.ManagedObjectNotFound{Obj: ref}}})
 	}
 	return nil
+}
+
+// due returns the tasks that are to go into the view and those that are to leave it, and forgets those that nobody
+// waits for and that no view of this collector can have.
+func (h *hub) due(c *collector) (add, remove []types.ManagedObjectReference) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for ref, t := range h.tasks {
+		switch {
+		case len(t.waiting) > 0 && t.joined != c:
+			add = append(add, ref)
+		case len(t.waiting) == 0 && t.asked == c:
+			remove = append(remove, ref)
+		case len(t.waiting) == 0:
+			delete(h.tasks, ref)
+		}
+	}
+	return add, remove
 }
 
 // list makes the view of tasks and its filter.
@@ -379,7 +389,7 @@ func (h *hub) list(ctx context.Context, c *collector) error {
 	if c.taskFilter != nil {
 		return nil
 	}
-	res, err := methods.CreateFilter(ctx, vim, &types.CreateFilter{This: c.ref, Spec: types.PropertyFilterSpec{
+	spec := types.PropertyFilterSpec{
 		ObjectSet: []types.ObjectSpec{{Obj: *c.view, Skip: ptr.To(true), SelectSet: []types.BaseSelectionSpec{
 			&types.TraversalSpec{Type: "ListView", Path: "view"},
 		}}},
@@ -387,14 +397,32 @@ func (h *hub) list(ctx context.Context, c *collector) error {
 		PropSet: []types.PropertySpec{{Type: "Task", PathSet: []string{
 			"info.descriptionId", "info.entity", "info.entityName", "info.state", "info.error", "info.result",
 		}}},
-	}})
-	if err != nil {
-		return Convert(err, "create a filter of tasks")
 	}
+	err := h.make(ctx, c, spec, func(ref types.ManagedObjectReference, early []news) {
+		c.taskFilter = &ref
+		for _, p := range early {
+			h.spreadTasks(p.PropertyFilterUpdate)
+		}
+	})
+	return Convert(err, "create a filter of tasks")
+}
+
+// make makes a filter; made is called with its reference and what came for it before that, under the lock.
+func (h *hub) make(ctx context.Context, c *collector, spec types.PropertyFilterSpec, made func(ref types.ManagedObjectReference, early []news)) error {
+	h.mu.Lock()
+	c.making++
+	h.mu.Unlock()
+	res, err := methods.CreateFilter(ctx, h.client.Vim(), &types.CreateFilter{This: c.ref, Spec: spec})
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c.taskFilter = &res.Returnval
-	return nil
+	c.making--
+	if err == nil {
+		made(res.Returnval, c.early[res.Returnval])
+	}
+	if c.making == 0 {
+		clear(c.early)
+	}
+	return err
 }
 
 // gone tells those who wait for a task that vCenter does not know it.
