@@ -115,6 +115,9 @@ func install(t *testing.T, namespace string, options stack.Options) *stack.Stack
 			for _, p := range s.Processes() {
 				t.Logf("the end of the log of %s:\n%s", p.Name(), process.Tail(p.LogFile(), 40))
 			}
+			for _, file := range s.KubeletLogs() { // of machines that still run: one that does not join among them
+				t.Logf("the end of the log of a kubelet, %s:\n%s", file, process.Tail(file, 20))
+			}
 		}
 		s.Stop()
 	})

@@ -160,6 +160,12 @@ func (s *Stack) Err() error {
 	return errors.Join(all...)
 }
 
+// KubeletLogs returns the files of the kubelets of the VMs that run, if machines join as nodes.
+func (s *Stack) KubeletLogs() []string {
+	files, _ := filepath.Glob(filepath.Join(s.options.Dir, "*", "k*", "log")) // the pattern is right
+	return files
+}
+
 // Processes are the running programs of the installation, the simulated vCenter first.
 func (s *Stack) Processes() []*process.Process {
 	var all []*process.Process

@@ -6,7 +6,9 @@ package world
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -104,6 +106,19 @@ func (s *steps) wrap(next soap.RoundTripper) soap.RoundTripper {
 			}
 		}
 		return faultOf(f.Kind)
+	})
+}
+
+// mortal cuts the calls of a process off when its life ends: those that are under way and those that come.
+func mortal(life context.Context, next soap.RoundTripper) soap.RoundTripper {
+	return roundTripper(func(ctx context.Context, req, res soap.HasFault) error {
+		if life.Err() != nil {
+			return &url.Error{Op: "Post", URL: "https://vc/sdk", Err: io.ErrUnexpectedEOF}
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(life, cancel)()
+		return next.RoundTrip(ctx, req, res)
 	})
 }
 

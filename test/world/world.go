@@ -13,6 +13,7 @@ import (
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 	corev1 "k8s.io/api/core/v1"
 
@@ -50,6 +51,8 @@ type World struct {
 
 	mu      sync.Mutex
 	backend *vsphere.Backend
+	// kill ends the process that the backend is in.
+	kill context.CancelFunc
 }
 
 var _ spitest.Harness = (*World)(nil)
@@ -112,7 +115,10 @@ func (w *World) SPI() spi.PluginSPI {
 	defer w.mu.Unlock()
 	if w.backend == nil {
 		// A fault strikes one request. Were it repeated, what must be left in order when a call fails would go untested.
-		w.backend = w.Backend(vcenter.Options{Middleware: w.steps.wrap, MaxAttempts: 1})
+		var life context.Context
+		life, w.kill = context.WithCancel(w.Context())
+		w.Cleanup(w.kill)
+		w.backend = w.Backend(vcenter.Options{Middleware: func(next soap.RoundTripper) soap.RoundTripper { return mortal(life, w.steps.wrap(next)) }, MaxAttempts: 1})
 	}
 	return w.backend
 }
@@ -177,7 +183,8 @@ func (w *World) Inject(f spitest.Fault) (heal func() bool) {
 		if f.Kill && struck {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.backend = nil // the process died
+			w.kill() // or it would go on to watch, and its calls to count as steps
+			w.backend = nil
 		}
 		return struck
 	}
