@@ -116,7 +116,8 @@ func install(t *testing.T, namespace string, options stack.Options) *stack.Stack
 				t.Logf("the end of the log of %s:\n%s", p.Name(), process.Tail(p.LogFile(), 40))
 			}
 			for _, file := range s.KubeletLogs() { // of machines that still run: one that does not join among them
-				t.Logf("the end of the log of a kubelet, %s:\n%s", file, process.Tail(file, 20))
+				content, err := os.ReadFile(file)
+				t.Logf("the begin of the log of a kubelet, %s (%v):\n%s", file, err, content[:min(len(content), 4000)])
 			}
 		}
 		s.Stop()
