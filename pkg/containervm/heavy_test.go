@@ -7,7 +7,6 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -59,23 +58,8 @@ func TestEachVMThatComesOrGoesTakesOneTurnOfItsDatastore(t *testing.T) {
 	t.Parallel()
 	w := world.New(t, vchsim.Options{})
 	u := &turns{taken: map[string]int{}}
-	u.pool = vcenter.NewPool(vcenter.Options{Middleware: u.middleware, MaxHeavy: 1})
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
-		defer cancel()
-		if err := u.pool.Close(ctx); err != nil {
-			t.Log(err)
-		}
-	})
-	cfg, err := vcenter.ConfigFromSecret(w.Sim.Secret())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := u.pool.Client(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := site{w, containervm.NewOperator(client, w.Host, plugins.Shipped())}
+	u.pool = poolWith(t, vcenter.Options{Middleware: u.middleware, MaxHeavy: 1})
+	s := site{w, containervm.NewOperator(clientOf(t, w, u.pool), w.Host, plugins.Shipped())}
 
 	r := s.request("machine-1", vchsim.ImageDisk)
 	if err := s.create(r); err != nil {

@@ -61,23 +61,8 @@ func (d *deafness) middleware(next soap.RoundTripper) soap.RoundTripper {
 // viewOf returns the view of a session that may be deaf, which ends with the test.
 func viewOf(t *testing.T, w *world.World, d *deafness) *containercache.View {
 	t.Helper()
-	pool := vcenter.NewPool(vcenter.Options{Middleware: d.middleware})
-	t.Cleanup(func() {
-		d.unplug()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
-		defer cancel()
-		if err := pool.Close(ctx); err != nil {
-			t.Log(err)
-		}
-	})
-	cfg, err := vcenter.ConfigFromSecret(w.Sim.Secret())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := pool.Client(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := clientOf(t, w, poolWith(t, vcenter.Options{Middleware: d.middleware}))
+	t.Cleanup(d.unplug) // before the pool is closed
 	return containercache.New(clock.RealClock{}).Of(t.Context(), client, w.Host)
 }
 

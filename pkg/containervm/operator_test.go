@@ -4,6 +4,7 @@
 package containervm_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -48,20 +49,39 @@ func newSiteOf(t *testing.T, o vchsim.Options) site {
 // a set, on the VCH as change leaves it.
 func operatorOn(t *testing.T, w *world.World, data *migration.Set, change func(*vch.Config)) *containervm.Operator {
 	t.Helper()
-	cfg, err := vcenter.ConfigFromSecret(w.Sim.Secret())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := w.Pool().Client(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
 	host := *w.Host
 	if change != nil {
 		change(&host)
 	}
-	o := containervm.NewOperator(client, &host, data)
-	return o
+	return containervm.NewOperator(clientOf(t, w, w.Pool()), &host, data)
+}
+
+// clientOf returns a client of a world with a pool's session.
+func clientOf(t *testing.T, w *world.World, pool *vcenter.Pool) *vcenter.Client {
+	t.Helper()
+	cfg, err := vcenter.ConfigFromSecret(w.Sim.Secret())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := pool.Client(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// poolWith returns a pool that ends with the test.
+func poolWith(t *testing.T, o vcenter.Options) *vcenter.Pool {
+	t.Helper()
+	pool := vcenter.NewPool(o)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+		defer cancel()
+		if err := pool.Close(ctx); err != nil {
+			t.Log(err)
+		}
+	})
+	return pool
 }
 
 // machine makes a machine and returns its VM.

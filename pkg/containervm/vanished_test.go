@@ -15,7 +15,6 @@ import (
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/containervm"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/errdefs"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/migration/plugins"
-	"github.com/mcm-vch/machine-controller-manager-provider-vch/pkg/vcenter"
 	"github.com/mcm-vch/machine-controller-manager-provider-vch/test/vchsim"
 )
 
@@ -42,14 +41,7 @@ func TestAVMThatVanishesIsNotWaitedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cfg, err := vcenter.ConfigFromSecret(s.Sim.Secret())
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := s.Pool().Client(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := clientOf(t, s.World, s.Pool())
 	watching := containervm.NewOperator(client, s.Host, plugins.Shipped()).
 		Cached(containercache.New(clock.RealClock{}).Of(t.Context(), client, s.Host))
 	for name, o := range map[string]*containervm.Operator{"asking": s.Operator, "watching": watching} {
